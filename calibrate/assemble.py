@@ -1,0 +1,224 @@
+"""From a checked job to what the simulation takes: units become years, fractions and shares of open interest.
+
+This is the one place where a job's human units are converted, in both directions (`policy_in_human_units`).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import ndtr
+
+from calibrate.book import Book, Cohort, lay_out
+from calibrate.data.positions import read_positions
+from calibrate.delay import delay_of
+from calibrate.errors import Problem, UserError
+from calibrate.job import CohortSection, Job, LoadedJob, OracleSection
+from calibrate.liquidity import Liquidity
+from calibrate.market.constant import ConstantVolatility
+from calibrate.market.files import read_model
+from calibrate.market.log_ou import LogOUKou
+from calibrate.market.model import Market
+from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
+from calibrate.policy import MarginRule, Parameters, Policy, World
+from calibrate.shipped import shipped_folder, shipped_names
+from calibrate.simulate import Scenario
+from calibrate.units import BPS, DAYS_PER_YEAR, HOURS_PER_YEAR, SECONDS_PER_YEAR
+from calibrate.venue import Venue
+
+# Key in the job -> field of `Policy` and what one unit of the key is worth in the field's unit.
+POLICY_UNITS: dict[str, tuple[str, float]] = {
+    "base_margin_bps": ("base_margin", BPS),
+    "volatility_multiplier": ("volatility_multiplier", 1.0),
+    "penalty_bps": ("penalty", BPS),
+    "margin_floor_bps": ("margin_floor", BPS),
+    "initial_ratio": ("initial_ratio", 1.0),
+    "keeper_share": ("keeper_share", 1.0),
+    "forecast_memory_hours": ("forecast_memory", 1 / HOURS_PER_YEAR),
+}
+
+
+class Assembled(NamedTuple):
+    """What a job simulates: the scenario, the incumbent policy in an undisturbed world, and what USD figures refer to."""
+
+    scenario: Scenario
+    incumbent: Parameters
+    open_interest_usd: float
+
+
+def assemble(loaded: LoadedJob) -> Assembled:
+    """Build the simulation that a job describes."""
+    job = loaded.job
+    dtype = np.dtype(job.simulation.precision)
+    with jax.enable_x64(dtype == np.float64):
+        policy = policy_of({name: choice.value for name, choice in job.policy.choices().items()}, dtype)
+        margin = _margin_rule(job, dtype)
+        market = market_of(loaded, dtype)
+        reference = _reference_margin(market, margin, policy)
+        book, open_interest_usd = _book(loaded, reference, dtype)
+        scenario = Scenario(
+            market=market,
+            oracle=_oracle(job.oracle, job.simulation.step_s, dtype),
+            liquidity=_liquidity(job, open_interest_usd, dtype),
+            book=book,
+            venue=_venue(job, margin, open_interest_usd, dtype),
+            dt=jnp.asarray(job.simulation.step_s / SECONDS_PER_YEAR, dtype),
+            steps=job.simulation.steps,
+        )
+        one = jnp.asarray(1.0, dtype)
+        return Assembled(scenario, Parameters(policy, World(one, one)), open_interest_usd)
+
+
+def policy_of(human: dict[str, float], dtype: np.dtype) -> Policy:
+    """A policy from values under their keys in the job."""
+    with jax.enable_x64(dtype == np.float64):
+        fields = {field: jnp.asarray(human[key] * unit, dtype) for key, (field, unit) in POLICY_UNITS.items()}
+        return Policy(**fields)
+
+
+def policy_in_human_units(policy: Policy) -> dict[str, float]:
+    """A policy's values under their keys in the job."""
+    return {key: float(getattr(policy, field)) / unit for key, (field, unit) in POLICY_UNITS.items()}
+
+
+def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
+    section = loaded.job.market
+    if section.volatility is not None:
+        return ConstantVolatility(jnp.asarray(section.volatility, dtype), jnp.asarray(0.0, dtype))
+    assert section.model is not None
+    model = read_model(model_path(section.model, loaded))
+    value = {name: jnp.asarray(number, dtype) for name, number in model.parameters.items()}
+    if model.family == "constant":
+        return ConstantVolatility(value["volatility"], value["drift"])
+    half_life = value.pop("reversion_half_life_days")
+    start = None
+    if section.initial_volatility is not None:
+        start = jnp.log(jnp.asarray(section.initial_volatility, dtype) / value["volatility"])
+    return LogOUKou(
+        reversion_per_year=np.log(2) * DAYS_PER_YEAR / half_life, initial_log_volatility=start, **value
+    )  # fmt: skip
+
+
+def model_path(name: str, loaded: LoadedJob) -> Path:
+    """A model file next to the job (or by absolute path), else a shipped one of that name."""
+    beside = loaded.folder / name
+    if beside.is_file():
+        return beside
+    shipped = shipped_folder("models") / f"{name}.toml"
+    if shipped.is_file():
+        return shipped
+    known = ", ".join(shipped_names("models"))
+    place = f"{loaded.path}: market.model"
+    raise UserError([Problem(place, f"no model {name!r}: neither a file beside the job nor a shipped model ({known})")])
+
+
+def _reference_margin(market: Market, rule: MarginRule, policy: Policy) -> float:
+    """The incumbent's initial requirement at median volatility: the unit in which a book's collateral is given."""
+    one = jnp.ones((1,), rule.horizon.dtype)
+    variance_rate = market.variance_rate(0 * one, one[0])
+    return float((policy.initial_ratio * rule.maintenance(policy, variance_rate))[0])
+
+
+def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
+    venue = job.venue
+    numbers = (
+        venue.lowest_margin_bps * BPS,
+        venue.highest_margin_bps * BPS,
+        venue.penalty_allowance,
+        venue.margin_horizon_minutes * 60 / SECONDS_PER_YEAR,
+    )
+    return MarginRule(*(jnp.asarray(number, dtype) for number in numbers))
+
+
+def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
+    delay = delay_of(round(section.delay_s / step_s))
+    if section.kind == "exact":
+        return ExactOracle(delay)
+    if section.kind == "continuous":
+        return ContinuousOracle(delay)
+    assert section.deviation_bps is not None
+    assert section.heartbeat_s is not None
+    deviation, heartbeat = section.deviation_bps * BPS, section.heartbeat_s / SECONDS_PER_YEAR
+    return PushOracle(jnp.asarray(deviation, dtype), jnp.asarray(heartbeat, dtype), delay)
+
+
+def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity:
+    section = job.liquidity
+    numbers = (
+        section.depth_usd / open_interest_usd,
+        section.volatility_exponent,
+        section.crossover,
+        section.fast_share,
+        section.slow_share,
+        section.fast_recovery_s / SECONDS_PER_YEAR,
+        section.slow_recovery_s / SECONDS_PER_YEAR,
+    )
+    return Liquidity(*(jnp.asarray(number, dtype) for number in numbers))
+
+
+def _venue(job: Job, margin: MarginRule, open_interest_usd: float, dtype: np.dtype) -> Venue:
+    section = job.venue
+    numbers = (
+        section.gas_usd / job.book.position_usd,
+        job.liquidity.half_spread_bps * BPS,
+        section.insurance_fund_usd / open_interest_usd,
+    )
+    return Venue(
+        margin,
+        *(jnp.asarray(number, dtype) for number in numbers),
+        keeper_delay=delay_of(round(section.keeper_delay_s / job.simulation.step_s)),
+        recheck=section.recheck,
+        unlimited_keepers=section.keepers == "unlimited",
+    )
+
+
+def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, float]:
+    section = loaded.job.book
+    if section.positions is not None:
+        positions = read_positions(loaded.folder / section.positions)
+        cohorts, open_interest_usd = positions.cohorts(), positions.open_interest_usd
+    else:
+        assert section.cohorts is not None
+        assert section.open_interest_usd is not None
+        cohorts = [_mixture_cohort(cohort, reference) for cohort in section.cohorts]
+        open_interest_usd = section.open_interest_usd
+    book = lay_out(
+        cohorts,
+        reference_margin=reference,
+        responds=section.leverage == "responds",
+        segments=section.resolution,
+        dtype=dtype,
+    )
+    return book, open_interest_usd
+
+
+def _mixture_cohort(section: CohortSection, reference: float) -> Cohort:
+    """Collateral `reference * (1 + excess)`, the excess a mixture of lognormals; quantiles by inverting its distribution."""
+    weights = np.array([part.weight for part in section.mixture])
+    logs = np.log([part.median_excess for part in section.mixture])
+    spreads = np.array([part.spread for part in section.mixture])
+    grid = np.linspace((logs - 6 * spreads).min(), (logs + 4 * spreads).max(), 20_001)
+    share = ndtr((grid[:, None] - logs) / spreads) @ (weights / weights.sum())
+    excess = np.exp(grid)
+
+    def quantile(wanted: np.ndarray) -> np.ndarray:
+        # The riskiest account sits right at the requirement; the safest end of the grid stands for all beyond it.
+        return reference * (1 + np.where(wanted <= share[0], 0.0, np.interp(wanted, share, excess)))
+
+    return Cohort(1 if section.side == "long" else -1, section.share, quantile)
+
+
+def warnings_of(job: Job) -> list[str]:
+    """What is legal but probably not meant, in words."""
+    notes = []
+    for name, seconds in (("oracle.delay_s", job.oracle.delay_s), ("venue.keeper_delay_s", job.venue.keeper_delay_s)):
+        steps = round(seconds / job.simulation.step_s)
+        if abs(steps * job.simulation.step_s - seconds) > 1e-9:
+            rounded = steps * job.simulation.step_s
+            notes.append(f"{name} is rounded from {seconds:g} s to {steps} steps ({rounded:g} s)")
+    for_profit = job.venue.keepers == "for-profit"
+    if for_profit and job.policy.keeper_share.value * job.policy.penalty_bps.value * BPS <= job.venue.gas_usd / job.book.position_usd:
+        notes.append("under the incumbent policy keepers earn no more than their gas: nothing would be liquidated")
+    return notes

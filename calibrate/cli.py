@@ -1,0 +1,210 @@
+"""The commands. No calculation happens here: each command reads its arguments, calls one function and shows the result.
+
+Results go to stdout, talk to stderr. Exit codes: 0 done, 1 not feasible or not certified, 2 the user's error. JAX is imported
+inside the commands, so that `--help` answers at once.
+"""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calibrate.errors import UserError
+
+if TYPE_CHECKING:
+    from calibrate.job import LoadedJob
+
+app = typer.Typer(
+    help="Find, certify and export margin parameters for leveraged crypto venues.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (TOML).", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. simulation.paths=1e6.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.", show_default=False)]
+
+
+@app.command()
+def run(job: JobFile, set_: Overrides = None, output: Output = None, as_json: AsJson = False) -> None:
+    """Find the most efficient policy within the limits, certify it, and write a run folder with frontier and report."""
+    loaded = _load(job, set_)
+    from calibrate import terminal
+    from calibrate.pipeline import run as run_job
+
+    with terminal.Live() as live:
+        result = run_job(loaded, output or _new_folder(job, "runs"), live)
+    if as_json:
+        _print_json({"folder": str(result.folder), "recommended": result.recommended, "metrics": result.metrics})
+    else:
+        _print(terminal.policy_table(result.recommended), terminal.headline_table(result.metrics))
+        if result.recommended["sensitivities"]:
+            _print(terminal.sensitivity_table(result.recommended))
+        typer.echo(f"{result.status}: {result.recommended['message']}")
+        typer.echo(f"report: {result.folder / 'report.html'}")
+    if result.status != "certified":
+        raise typer.Exit(1)
+
+
+@app.command()
+def simulate(
+    job: JobFile,
+    set_: Overrides = None,
+    policy: Annotated[Path | None, typer.Option(help="A recommended.json to use instead of the incumbent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the incumbent policy, or another one: every metric with its standard error."""
+    loaded = _load(job, set_)
+    from calibrate import terminal
+    from calibrate.pipeline import simulate_job
+
+    with terminal.Live() as live:
+        result = simulate_job(loaded, policy, live)
+    if as_json:
+        _print_json(result)
+    else:
+        _print(terminal.metrics_table(result))
+
+
+@app.command()
+def frontier(job: JobFile, set_: Overrides = None, output: Output = None, as_json: AsJson = False) -> None:
+    """Sweep the insolvency tolerance and draw insolvency against efficiency."""
+    loaded = _load(job, set_)
+    from calibrate import terminal
+    from calibrate.pipeline import frontier_job
+
+    folder = output or _new_folder(job, "frontiers")
+    with terminal.Live() as live:
+        table = frontier_job(loaded, folder, live)
+    if as_json:
+        _print_json({"folder": str(folder), "frontier": json.loads(table.to_json(orient="records"))})
+    else:
+        shown = table[["label", "tolerance", "insolvency_probability", "standard_error", "max_leverage", "certified"]]
+        typer.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        typer.echo(f"figures: {folder / 'frontier.html'}")
+
+
+@app.command()
+def fit(
+    candles: Annotated[Path, typer.Argument(help="OHLCV candles (CSV or Parquet).", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.", show_default=False)],
+    family: Annotated[str, typer.Option(help="log-ou-kou or constant.")] = "log-ou-kou",
+    allow_gaps: Annotated[bool, typer.Option(help="Leave out returns across missing bars instead of refusing.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated moments.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a market model to candles, say how well it fits, and write a model file."""
+    from calibrate import terminal
+    from calibrate.data.candles import MINIMUM_BARS_FOR_FIT, read_candles
+    from calibrate.market.files import write_model
+    from calibrate.market.fit import fit_candles
+
+    command = f"calibrate fit {candles.name}{' --allow-gaps' if allow_gaps else ''} -o {output.as_posix()}"
+    data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
+    fitted = fit_candles(data, family=family, seed=seed, on_progress=terminal.talk.print)
+    write_model(output, fitted, command=command)
+    if as_json:
+        _print_json({"model": str(output), "parameters": fitted.parameters, "standard_errors": fitted.standard_errors})
+    else:
+        _print(*terminal.fit_tables(fitted))
+        typer.echo(f"written: {output}")
+
+
+@app.command()
+def check(
+    job: JobFile,
+    set_: Overrides = None,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Compare derivatives with difference quotients.")] = False,
+    paths: Annotated[int, typer.Option(min=2, help="Paths for --gradients.")] = 4096,
+    bump: Annotated[float, typer.Option(help="Relative step of the difference quotients.")] = 1e-7,
+    as_json: AsJson = False,
+) -> None:
+    """Check a job without running it: what would run, how long it would take and how much memory."""
+    loaded = _load(job, set_)
+    from calibrate import terminal
+    from calibrate.pipeline import check_job_gradients
+    from calibrate.plan import plan
+
+    if gradients:
+        rows = check_job_gradients(loaded, paths, bump)
+        if as_json:
+            _print_json({"gradients": [row._asdict() | {"agrees": row.agrees} for row in rows]})
+        else:
+            _print(terminal.gradient_table(rows))
+        if not all(row.agrees for row in rows):
+            raise typer.Exit(1)
+        return
+    planned = plan(loaded)
+    if as_json:
+        _print_json(planned)
+    else:
+        for line in planned["lines"]:
+            typer.echo(line)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]) -> None:
+    """Rebuild the figures and the report of a run folder."""
+    from calibrate.report import build_report
+
+    typer.echo(f"report: {build_report(folder)}")
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to lay the shipped jobs and models out in.")] = Path("."),
+) -> None:
+    """Lay out the shipped job files and fitted models, to start from."""
+    from calibrate.shipped import lay_out_shipped
+
+    for path in lay_out_shipped(folder):
+        typer.echo(str(path))
+
+
+def _load(job: Path, overrides: list[str] | None) -> "LoadedJob":
+    from calibrate.job import load_job
+    from calibrate.runtime import configure
+
+    loaded = load_job(job, overrides or [])
+    configure()
+    from calibrate.assemble import warnings_of
+
+    for warning in warnings_of(loaded.job):
+        typer.echo(f"note: {warning}", err=True)
+    return loaded
+
+
+def _new_folder(job: Path, parent: str) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path(parent) / f"{job.stem}-{stamp}"
+
+
+def _print(*tables: Any) -> None:
+    from rich.console import Console
+
+    for table in tables:
+        Console().print(table)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    typer.echo(json.dumps(content, indent=2))
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is said in one line each, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)

@@ -1,0 +1,411 @@
+"""The job file: everything a calibration needs, in units that stand in the key.
+
+A job is TOML, read once, checked as a whole and then never changed. All problems of a file are reported together, each with
+its place, before anything runs. Overrides from the command line (`--set simulation.paths=1e6`) are applied to the text's
+tables before checking, and are recorded with the run.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from calibrate.errors import Problem, UserError, raise_all
+
+
+def _whole(value: object) -> object:
+    """`1e6` is how people write a number of paths; TOML calls it a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class MarketSection(Section):
+    """Either a fitted `model` (a shipped name, or a file next to the job) or a constant `volatility` (annual, 0.8 is 80 %).
+    `initial_volatility` is the annual volatility at the start; without it the start is drawn from the long-run law."""
+
+    model: str | None = None
+    volatility: Positive | None = None
+    initial_volatility: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "MarketSection":
+        if (self.model is None) == (self.volatility is None):
+            raise ValueError(
+                "give either `model` (a fitted model) or `volatility` (constant, annual), not both or neither"
+            )
+        if self.volatility is not None and self.initial_volatility is not None:
+            raise ValueError("`initial_volatility` has no meaning with a constant `volatility`; remove one of them")
+        return self
+
+
+class OracleSection(Section):
+    """`exact` shows the market price of every step, `push` reports on a deviation or a heartbeat, both `delay_s` late;
+    `continuous` watches between the steps, without delay."""
+
+    kind: Literal["exact", "push", "continuous"]
+    deviation_bps: Positive | None = None
+    heartbeat_s: Positive | None = None
+    delay_s: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> "OracleSection":
+        if self.kind == "push" and (self.deviation_bps is None or self.heartbeat_s is None):
+            raise ValueError("a push oracle needs `deviation_bps` and `heartbeat_s`")
+        if self.kind != "push" and (self.deviation_bps is not None or self.heartbeat_s is not None):
+            raise ValueError(f'`deviation_bps` and `heartbeat_s` belong to kind = "push", not to "{self.kind}"')
+        if self.kind == "continuous" and self.delay_s > 0:
+            raise ValueError("a continuous oracle has no delay; remove `delay_s` or choose another kind")
+        return self
+
+
+class LiquiditySection(Section):
+    """`depth_usd` moves the price by 2 % at median volatility and falls with volatility to the power
+    `volatility_exponent`. A share of the displacement fades fast, a share slowly, the rest stays."""
+
+    depth_usd: Positive
+    volatility_exponent: NotNegative = 1.0
+    crossover: Positive = 0.02
+    fast_share: Share = 0.5
+    fast_recovery_s: Positive = 300.0
+    slow_share: Share = 0.3
+    slow_recovery_s: Positive = 7200.0
+    half_spread_bps: NotNegative = 2.0
+
+    @model_validator(mode="after")
+    def _shares(self) -> "LiquiditySection":
+        if self.fast_share + self.slow_share > 1:
+            raise ValueError(
+                f"`fast_share` + `slow_share` is {self.fast_share + self.slow_share:g}; expected at most 1"
+            )
+        return self
+
+
+class MixturePart(Section):
+    """Accounts whose collateral exceeds the initial requirement by a lognormal factor: collateral = requirement times
+    (1 + excess), `median_excess` its median, `spread` the standard deviation of its logarithm."""
+
+    weight: Positive
+    median_excess: Positive
+    spread: Positive
+
+
+class CohortSection(Section):
+    side: Literal["long", "short"]
+    share: Positive
+    mixture: list[MixturePart] = Field(min_length=1)
+
+
+class BookSection(Section):
+    """Open interest and how it is collateralised: cohorts, or a table of `positions` (CSV or Parquet with columns side,
+    notional_usd, collateral_usd). With leverage that `responds`, users keep their share of the allowed leverage, so
+    everyone's collateral follows the initial requirement; `fixed` leaves it as it is under the incumbent policy."""
+
+    open_interest_usd: Positive | None = None
+    position_usd: Positive = 50_000.0
+    leverage: Literal["responds", "fixed"] = "responds"
+    resolution: Annotated[Count, Field(ge=4, le=256)] = 12
+    cohorts: list[CohortSection] | None = None
+    positions: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "BookSection":
+        if (self.cohorts is None) == (self.positions is None):
+            raise ValueError("give either `cohorts` or `positions` (a table), not both or neither")
+        if self.cohorts is not None and self.open_interest_usd is None:
+            raise ValueError("a book of `cohorts` needs `open_interest_usd`")
+        if self.positions is not None and self.open_interest_usd is not None:
+            raise ValueError("`open_interest_usd` follows from the table of `positions`; remove it")
+        return self
+
+
+class VenueSection(Section):
+    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8)."""
+
+    insurance_fund_usd: NotNegative
+    keepers: Literal["for-profit", "unlimited"] = "for-profit"
+    keeper_delay_s: NotNegative = 0.0
+    recheck: bool = True
+    gas_usd: NotNegative = 0.0
+    margin_horizon_minutes: Positive = 60.0
+    penalty_allowance: Share = 0.0
+    lowest_margin_bps: NotNegative = 0.0
+    highest_margin_bps: Positive = 5_000.0
+
+    @model_validator(mode="after")
+    def _limits(self) -> "VenueSection":
+        if self.lowest_margin_bps >= self.highest_margin_bps:
+            raise ValueError(
+                f"`lowest_margin_bps` is {self.lowest_margin_bps:g} and `highest_margin_bps` {self.highest_margin_bps:g}; "
+                "expected the first to be smaller"
+            )
+        return self
+
+
+class Choice(Section):
+    """A policy parameter: its incumbent `value`, whether it is `free`, and if so within which bounds and by how much it may
+    change in one proposal."""
+
+    value: float = Field(allow_inf_nan=False)
+    free: bool = False
+    low: float | None = Field(default=None, allow_inf_nan=False)
+    high: float | None = Field(default=None, allow_inf_nan=False)
+    largest_change: Positive | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Choice":
+        if self.free and (self.low is None or self.high is None):
+            raise ValueError("a free parameter needs `low` and `high`")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"`low` is {self.low:g} and `high` {self.high:g}; expected `low` to be smaller")
+        if self.low is not None and self.value < self.low or self.high is not None and self.value > self.high:
+            raise ValueError(
+                f"the incumbent value {self.value:g} lies outside its bounds [{_or_open(self.low)}, {_or_open(self.high)}]; "
+                "widen the bounds or correct the value"
+            )
+        return self
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """Lowest and highest value that may be proposed."""
+        if not self.free:
+            return self.value, self.value
+        assert self.low is not None
+        assert self.high is not None
+        change = self.largest_change or float("inf")
+        return max(self.low, self.value - change), min(self.high, self.value + change)
+
+
+def _or_open(bound: float | None) -> str:
+    return "open" if bound is None else f"{bound:g}"
+
+
+def _plain_number(value: object) -> object:
+    return {"value": float(value)} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Parameter = Annotated[Choice, BeforeValidator(_plain_number)]
+
+
+class PolicySection(Section):
+    """What the venue chooses. A plain number is fixed; a table may set it free."""
+
+    base_margin_bps: Parameter
+    volatility_multiplier: Parameter
+    penalty_bps: Parameter
+    margin_floor_bps: Parameter = Choice(value=0.0)
+    initial_ratio: Parameter = Choice(value=2.0)
+    keeper_share: Parameter = Choice(value=0.5)
+    forecast_memory_hours: Parameter = Choice(value=24.0)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "PolicySection":
+        limits = {
+            "base_margin_bps": (0, 10_000),
+            "volatility_multiplier": (0, 100),
+            "penalty_bps": (0, 10_000),
+            "margin_floor_bps": (0, 10_000),
+            "initial_ratio": (1, 100),
+            "keeper_share": (0, 1),
+            "forecast_memory_hours": (0.01, 100_000),
+        }
+        for name, (low, high) in limits.items():
+            choice: Choice = getattr(self, name)
+            for word, value in (("value", choice.value), ("low", choice.low), ("high", choice.high)):
+                if value is not None and not low <= value <= high:
+                    raise ValueError(f"`{name}`: `{word}` is {value:g}; expected {low:g} to {high:g}")
+        return self
+
+    def choices(self) -> dict[str, Choice]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def free(self) -> dict[str, Choice]:
+        return {name: choice for name, choice in self.choices().items() if choice.free}
+
+
+class ObjectiveSection(Section):
+    """Minimised: margin per open interest plus `user_cost_weight` times what liquidated users pay."""
+
+    user_cost_weight: NotNegative = 1.0
+
+
+class ConstraintsSection(Section):
+    """Upper limits over the horizon; losses as shares of open interest."""
+
+    insolvency_probability: Tolerance | None = None
+    account_insolvency_rate: Tolerance | None = None
+    bad_debt_es: Tolerance | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> "ConstraintsSection":
+        if not self.limits():
+            raise ValueError("give at least one limit, such as `insolvency_probability = 1e-3`")
+        return self
+
+    def limits(self) -> dict[str, float]:
+        return {name: limit for name in type(self).model_fields if (limit := getattr(self, name)) is not None}
+
+
+class SimulationSection(Section):
+    """`paths` are those of the certificate; the optimiser uses `optimiser_paths`, at most a tenth of them."""
+
+    horizon_days: Positive = 1.0
+    step_s: Positive = 60.0
+    paths: Count = 400_000
+    optimiser_paths: Count | None = None
+    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)] = 1
+    precision: Literal["float32", "float64"] = "float32"
+    tail_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _tenth(self) -> "SimulationSection":
+        if self.optimiser_paths is not None and self.optimiser_paths * 10 > self.paths:
+            raise ValueError(
+                f"`optimiser_paths` is {self.optimiser_paths:,} and `paths` {self.paths:,}; a certificate needs at least ten "
+                "times the optimiser's paths"
+            )
+        if self.steps < 2 or self.steps > 1_000_000:
+            raise ValueError(f"`horizon_days` and `step_s` make {self.steps:,} steps; expected 2 to 1,000,000")
+        return self
+
+    @property
+    def steps(self) -> int:
+        return round(self.horizon_days * 86_400 / self.step_s)
+
+
+class FrontierSection(Section):
+    """Tolerances of the sweep, evenly spaced in logarithms, and the fresh paths that certify its points."""
+
+    loosest: Tolerance = 0.1
+    strictest: Tolerance = 1e-4
+    points: Annotated[Count, Field(ge=2, le=100)] = 9
+    paths: Count = 200_000
+
+    @model_validator(mode="after")
+    def _order(self) -> "FrontierSection":
+        if self.strictest >= self.loosest:
+            raise ValueError(
+                f"`strictest` is {self.strictest:g} and `loosest` {self.loosest:g}; expected it to be smaller"
+            )
+        return self
+
+
+class Job(Section):
+    """A whole calibration, as its file states it."""
+
+    name: str = Field(min_length=1)
+    market: MarketSection
+    oracle: OracleSection
+    liquidity: LiquiditySection
+    book: BookSection
+    venue: VenueSection
+    policy: PolicySection
+    constraints: ConstraintsSection
+    objective: ObjectiveSection = ObjectiveSection()
+    simulation: SimulationSection = SimulationSection()
+    frontier: FrontierSection = FrontierSection()
+
+
+class LoadedJob(Section):
+    """A job, the file it came from, and the overrides that were applied."""
+
+    job: Job
+    path: Path
+    text: str
+    overrides: list[str]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.resolve().parent
+
+
+def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
+    """Read and check a job file, with `section.key=value` overrides applied."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise UserError(
+            [Problem(str(path), f"cannot be read ({error.strerror}); give the path of a job file")]
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError([Problem(str(path), "is not text in UTF-8; expected a TOML job file")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError([Problem(str(path), f"is not valid TOML: {error}")]) from None
+    problems = [problem for override in overrides if (problem := _apply(tables, override)) is not None]
+    raise_all(problems)
+    return LoadedJob(job=parse_job(tables, str(path)), path=path, text=text, overrides=list(overrides))
+
+
+def parse_job(tables: dict[str, Any], place: str) -> Job:
+    """Check the tables of a job; every problem is reported with its place."""
+    try:
+        return Job.model_validate(tables)
+    except ValidationError as error:
+        raise UserError([_problem(place, dict(details)) for details in error.errors()]) from None
+
+
+def _apply(tables: dict[str, Any], override: str) -> Problem | None:
+    """Set one key from the command line. The value is read as TOML; a bare word counts as a string."""
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        return Problem(f"--set {override}", "expected section.key=value, such as simulation.paths=1e6")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = tables
+    for name in names[:-1]:
+        inner = table.setdefault(name, {})
+        if isinstance(inner, int | float):
+            # `policy.penalty_bps.free=true` turns a plain number into a table.
+            inner = table[name] = {"value": inner}
+        if not isinstance(inner, dict):
+            return Problem(f"--set {override}", f"`{name}` is not a table in the job file")
+        table = inner
+    table[names[-1]] = value
+    return None
+
+
+def _problem(place: str, details: dict[str, Any]) -> Problem:
+    where = ".".join(str(part) for part in details["loc"])
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        message = f"unknown key{_did_you_mean(str(details['loc'][-1]))}"
+    elif details["type"] == "missing":
+        message = "is missing; add it to the job file"
+    elif isinstance(details.get("input"), str | int | float | bool):
+        message = f"{message} (found {details['input']!r})"
+    return Problem(f"{place}: {where}" if where else place, message)
+
+
+def _did_you_mean(name: str) -> str:
+    close = difflib.get_close_matches(name, sorted(_known_keys(Job)), n=2)
+    return f"; did you mean {' or '.join(f'`{key}`' for key in close)}?" if close else "; remove it or correct its name"
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    keys = set(model.model_fields)
+    for info in model.model_fields.values():
+        for part in (
+            info.annotation,
+            *get_args(info.annotation),
+            *(b for a in get_args(info.annotation) for b in get_args(a)),
+        ):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                keys |= _known_keys(part)
+    return keys

@@ -1,0 +1,244 @@
+"""The most efficient policy that keeps within its limits, on frozen shocks.
+
+On a fixed set of paths objective and limits are smooth, deterministic functions of the free parameters, with exact derivatives;
+sequential quadratic programming (SLSQP, Kraft 1988) then needs a dozen evaluations. Only a few paths come near a rare
+insolvency, and which ones hardly depends on the policy. So all paths are simulated once, without derivatives, to find them
+(*screening*); the search runs on those alone; and every path is simulated again at the solution to see that none was missed. Path numbers,
+not paths, are what is kept: the shocks of a path can be made again from its number.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_width
+from calibrate.metrics import user_cost
+from calibrate.policy import Parameters
+from calibrate.progress import Listener, Silent
+from calibrate.simulate import Sample, Scenario, simulate, with_values
+
+# Paths for the objective: means of margin and user cost vary little from path to path.
+_OBJECTIVE_PATHS = 4096
+# A limit counts as kept when it is exceeded by no more than this factor on the optimiser's own sample.
+_TOLERANCE = 1.01
+# Share of a limit below which the optimiser does not care how much safer still a policy is.
+_FLOOR = 0.02
+
+
+class FreeParameter(NamedTuple):
+    """A parameter that may move, and how far: its field in `Policy`, lowest and highest value in that field's unit."""
+
+    field: str
+    low: float
+    high: float
+
+
+class Problem(NamedTuple):
+    """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits."""
+
+    scenario: Scenario
+    incumbent: Parameters
+    free: tuple[FreeParameter, ...]
+    constraints: tuple[Constraint, ...]
+    user_cost_weight: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(parameter.field for parameter in self.free)
+
+    @property
+    def low(self) -> np.ndarray:
+        return np.array([parameter.low for parameter in self.free])
+
+    @property
+    def high(self) -> np.ndarray:
+        return np.array([parameter.high for parameter in self.free])
+
+    def at(self, point: np.ndarray) -> Parameters:
+        dtype = self.scenario.dtype
+        return with_values(self.incumbent, self.names, np.asarray(point, dtype))
+
+
+class Evaluation(NamedTuple):
+    """Objective and limits at a point, with derivatives in the free parameters."""
+
+    objective: float
+    objective_slope: np.ndarray
+    limits: tuple[tuple[float, np.ndarray], ...]
+
+
+class Solution(NamedTuple):
+    """Where the search ended. `excess` is by which factor each limit is exceeded there (below 1 if kept); not `feasible`
+    means that no point within the bounds keeps all limits, and `point` is then the safest found."""
+
+    point: np.ndarray
+    objective: float
+    excess: dict[str, float]
+    feasible: bool
+    evaluations: int
+
+    def parameters(self, problem: Problem) -> Parameters:
+        return problem.at(self.point)
+
+
+def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
+    """How many of a sample's paths the search looks at."""
+    share = max(constraint.share_of_paths for constraint in constraints)
+    return min(paths, max(2048, round(share * paths)))
+
+
+class FrozenSample:
+    """A problem on a fixed set of paths: evaluated, with derivatives, on those that matter."""
+
+    def __init__(self, problem: Problem, *, seed: int, paths: int, listener: Listener | None = None):
+        self.problem, self.seed, self.paths = problem, seed, paths
+        self.listener = listener or Silent()
+        self.evaluations = 0
+        self._objective_paths = np.arange(min(paths, _OBJECTIVE_PATHS))
+        self._near = np.arange(0)
+        self._width = 1.0
+        self._cache: dict[bytes, Evaluation] = {}
+
+    def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
+        """Simulate every path at `point` and keep the numbers of those that come nearest to insolvency, many times as many
+        as the limits speak of."""
+        constraints = self.problem.constraints
+        distance = self._distances(point)
+        kept = paths_kept(constraints, self.paths)
+        self._near = np.sort(np.argsort(-distance, kind="stable")[:kept])
+        for constraint, factor in zip(constraints, tightening, strict=True):
+            if isinstance(constraint, InsolvencyProbability):
+                self._width = smoothing_width(distance, constraint.limit * factor)
+        self._cache.clear()
+
+    def missed(self, point: np.ndarray) -> int:
+        """How many paths that are insolvent at `point` the search does not look at."""
+        return int(np.setdiff1d(np.flatnonzero(self._distances(point) > 0), self._near).size)
+
+    def _distances(self, point: np.ndarray) -> np.ndarray:
+        done = self.listener.stage("screening paths", self.paths)
+        at = self.problem.at(point)
+        sample = simulate(
+            self.problem.scenario, at, seed=self.seed, paths=self.paths, fields=("distance",), on_progress=done
+        )
+        return sample.values["distance"]
+
+    def evaluate(self, point: np.ndarray) -> Evaluation:
+        key = np.asarray(point, np.float64).tobytes()
+        if key not in self._cache:
+            self._cache[key] = self._evaluate(point)
+        return self._cache[key]
+
+    def _evaluate(self, point: np.ndarray) -> Evaluation:
+        problem = self.problem
+        self.evaluations += 1
+        numbers = np.union1d(self._near, self._objective_paths)
+        fields = tuple({"initial_margin", "penalty", "slippage", *(c.field for c in problem.constraints)})
+        sample = simulate(
+            problem.scenario,
+            problem.at(point),
+            seed=self.seed,
+            paths=numbers,
+            fields=fields,
+            derivatives=problem.names,
+        )
+        objective, slope = self._objective(sample, np.isin(numbers, self._objective_paths))
+        near = np.isin(numbers, self._near)
+        limits = []
+        for constraint in problem.constraints:
+            values, slopes = sample.values[constraint.field][near], sample.derivatives[constraint.field][near]
+            limits.append(constraint.smooth(values, slopes, self.paths, self._width))
+        return Evaluation(objective, slope, tuple((float(v), s) for v, s in limits))
+
+    def _objective(self, sample: Sample, of_objective: np.ndarray) -> tuple[float, np.ndarray]:
+        weight = self.problem.user_cost_weight
+        values = {name: values[of_objective] for name, values in sample.values.items()}
+        slopes = {name: np.asarray(s[of_objective], np.float64).mean(axis=0) for name, s in sample.derivatives.items()}
+        value = float(np.mean(values["initial_margin"], dtype=np.float64) + weight * user_cost(values).mean())
+        return value, slopes["initial_margin"] + weight * (slopes["penalty"] + slopes["slippage"])
+
+
+def solve(sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, rounds: int = 4) -> Solution:
+    """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
+
+    Screening and search alternate until no path that is insolvent at the solution was left out of the search.
+    """
+    problem = sample.problem
+    targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening
+    point = np.clip(start, problem.low, problem.high)
+    for number in range(rounds):
+        sample.screen(point, tightening)
+        point = _search(sample, point, targets)
+        if _worst(sample.evaluate(point), targets) > _TOLERANCE:
+            point = _search(sample, _safest(sample, point, targets), targets)
+        # Once is not enough: the smoothing of the first round was set far from the solution.
+        if number > 0 and sample.missed(point) == 0:
+            break
+    evaluation = sample.evaluate(point)
+    excess = {
+        constraint.name: value / target
+        for constraint, (value, _), target in zip(problem.constraints, evaluation.limits, targets, strict=True)
+    }
+    feasible = _worst(evaluation, targets) <= _TOLERANCE
+    if not feasible:
+        point = _safest(sample, point, targets)
+        safest = sample.evaluate(point)
+        excess = {
+            constraint.name: value / target
+            for constraint, (value, _), target in zip(problem.constraints, safest.limits, targets, strict=True)
+        }
+    return Solution(point, evaluation.objective, excess, feasible, sample.evaluations)
+
+
+def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """One run of sequential quadratic programming, in coordinates that run from 0 to 1 between the bounds."""
+    low, span = sample.problem.low, sample.problem.high - sample.problem.low
+    unit = abs(sample.evaluate(start).objective)
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        evaluation = sample.evaluate(low + span * x)
+        return evaluation.objective / unit, evaluation.objective_slope * span / unit
+
+    def slack(x: np.ndarray) -> np.ndarray:
+        return -np.array([g for g, _ in _log_excess(sample.evaluate(low + span * x), targets)])
+
+    def slack_slope(x: np.ndarray) -> np.ndarray:
+        return -np.array([slope * span for _, slope in _log_excess(sample.evaluate(low + span * x), targets)])
+
+    found = minimize(
+        objective,
+        (start - low) / span,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * len(low),
+        constraints={"type": "ineq", "fun": slack, "jac": slack_slope},
+        options={"maxiter": 30, "ftol": 1e-5},
+    )
+    return low + span * np.clip(found.x, 0.0, 1.0)
+
+
+def _safest(sample: FrozenSample, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The point within the bounds that keeps the limits best: the least sum of what exceeds them, in logarithms."""
+    low, span = sample.problem.low, sample.problem.high - sample.problem.low
+
+    def total(x: np.ndarray) -> tuple[float, np.ndarray]:
+        parts = _log_excess(sample.evaluate(low + span * x), targets)
+        return sum(g for g, _ in parts), sum(slope * span for _, slope in parts)
+
+    found = minimize(total, (start - low) / span, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(low))
+    return low + span * np.clip(found.x, 0.0, 1.0)
+
+
+def _log_excess(evaluation: Evaluation, targets: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """Logarithm of each limit's value over its target, 0 where just kept, with derivatives. A small share of the target is
+    added to both, so that a limit far from binding has a slope near zero instead of an infinite logarithm."""
+    return [
+        (float(np.log((value + _FLOOR * target) / (target + _FLOOR * target))), slope / (value + _FLOOR * target))
+        for (value, slope), target in zip(evaluation.limits, targets, strict=True)
+    ]
+
+
+def _worst(evaluation: Evaluation, targets: np.ndarray) -> float:
+    """The largest factor by which a limit exceeds its target."""
+    return max(value / target for (value, _), target in zip(evaluation.limits, targets, strict=True))

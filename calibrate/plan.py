@@ -1,0 +1,83 @@
+"""What a run would do: how many paths of how many steps for what, how long that takes here, and how much memory.
+
+The speed is measured on this machine with one small simulation of the job itself, so it includes everything the job switches on.
+"""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from calibrate.assemble import assemble
+from calibrate.job import LoadedJob
+from calibrate.optimise import paths_kept
+from calibrate.pipeline import effort_of, problem_of, sweep_of
+from calibrate.simulate import CHUNK, METRIC_FIELDS, simulate
+
+# What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.
+_SCREENINGS, _EVALUATIONS = 5, 25
+_SECONDS_TO_COMPILE = 40.0
+_BASE_MEMORY_MB = 700.0
+
+
+def plan(loaded: LoadedJob) -> dict[str, Any]:
+    """Work, time and memory of `calibrate run` on this job."""
+    job = loaded.job
+    assembled = assemble(loaded)
+    problem = problem_of(job, assembled)
+    effort, sweep = effort_of(job), sweep_of(job)
+    rate, gradient_cost = _speed(problem)
+
+    steps = job.simulation.steps
+    kept = paths_kept(problem.constraints, effort.optimiser_paths)
+    search = _SCREENINGS * effort.optimiser_paths + _EVALUATIONS * gradient_cost * kept
+    evidence = 3 * effort.paths
+    sizes = np.clip(300 / sweep.tolerances, 10_000, 200_000)
+    points = (len(sweep.tolerances) + 2) * sweep.paths
+    curve = points + float(np.sum(3 * sizes + 12 * gradient_cost * np.minimum(sizes, 6_000)))
+    seconds = {name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))}
+    total = sum(seconds.values()) + _SECONDS_TO_COMPILE
+    memory = _BASE_MEMORY_MB + 2 * effort.paths * len(METRIC_FIELDS) * 4 / 1e6
+    free = ", ".join(job.policy.free())
+    limits = ", ".join(f"{name} <= {limit:g}" for name, limit in job.constraints.limits().items())
+    return {
+        "name": job.name,
+        "steps": steps,
+        "free": list(job.policy.free()),
+        "limits": job.constraints.limits(),
+        "optimiser_paths": effort.optimiser_paths,
+        "certificate_paths": effort.paths,
+        "frontier_points": len(sweep.tolerances),
+        "path_steps_per_second": rate,
+        "seconds": round(total),
+        "memory_mb": round(memory),
+        "lines": [
+            f"{loaded.path}: no problems",
+            f"{job.name}: {steps:,} steps of {job.simulation.step_s:g} s over {job.simulation.horizon_days:g} day(s)",
+            f"free: {free}; limits: {limits}",
+            f"search on {effort.optimiser_paths:,} paths, certificate on {effort.paths:,}, "
+            f"{len(sweep.tolerances)} frontier points on {sweep.paths:,} each",
+            f"speed here: {rate / 1e6:.0f} million path-steps a second on {os.cpu_count()} cores",
+            f"about {_minutes(total)} ({', '.join(f'{k} {_minutes(v)}' for k, v in seconds.items())}, the rest compiling); "
+            f"about {memory / 1000:.1f} GB of memory",
+        ],
+    }
+
+
+def _speed(problem: Any) -> tuple[float, float]:
+    """Path-steps a second here, and how many values a value with its derivatives costs."""
+    paths = CHUNK * (os.cpu_count() or 1)
+    took = {}
+    for names in ((), problem.names):
+        for _ in range(2):  # the first call compiles
+            started = time.perf_counter()
+            simulate(
+                problem.scenario, problem.incumbent, seed=0, paths=paths, fields=("distance",), derivatives=names
+            )
+            took[names] = time.perf_counter() - started
+    return paths * problem.scenario.steps / took[()], took[problem.names] / took[()]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

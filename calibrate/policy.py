@@ -1,0 +1,54 @@
+"""What the venue chooses, and the state of the world that it does not choose.
+
+`Policy` holds the margin parameters; `World` the level of the main assumptions, all 1 unless a sensitivity is asked for. Both
+are plain numbers per name, so that any subset can be differentiated or optimised: `Parameters` is the pair.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from calibrate.units import PerPath, Scalar
+
+
+class Policy(NamedTuple):
+    """Fractions of notional, unless said. The maintenance margin is `base_margin` plus `volatility_multiplier` times the
+    venue's volatility forecast over its margin horizon, not below `margin_floor`; the initial margin is `initial_ratio`
+    times that. A liquidated account pays `penalty`, of which `keeper_share` goes to the keeper. `forecast_memory` (years)
+    is the time constant of the forecast."""
+
+    base_margin: Scalar
+    volatility_multiplier: Scalar
+    margin_floor: Scalar
+    initial_ratio: Scalar
+    penalty: Scalar
+    keeper_share: Scalar
+    forecast_memory: Scalar
+
+
+class World(NamedTuple):
+    """Multipliers of the assumptions: all price risk (diffusion and jumps), and market depth."""
+
+    volatility_scale: Scalar
+    depth_scale: Scalar
+
+
+class Parameters(NamedTuple):
+    policy: Policy
+    world: World
+
+
+class MarginRule(eqx.Module):
+    """What is fixed about the margin: limits, the share of the penalty added to it, and its horizon in years."""
+
+    lowest: Scalar
+    highest: Scalar
+    penalty_allowance: Scalar
+    horizon: Scalar
+
+    def maintenance(self, policy: Policy, variance_rate: PerPath) -> PerPath:
+        """Maintenance margin as a fraction of notional, given the venue's forecast of annual variance."""
+        forecast = jnp.sqrt(jnp.maximum(variance_rate, 1e-12) * self.horizon)
+        margin = jnp.maximum(policy.margin_floor, policy.base_margin + policy.volatility_multiplier * forecast)
+        return jnp.clip(margin + self.penalty_allowance * policy.penalty, self.lowest, self.highest)

@@ -1,0 +1,23 @@
+"""How long work tells what it is doing: a listener that the command line shows and a library caller may ignore."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """`stage` announces work of `total` units and returns a function to call with units done; `note` passes on a line."""
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """A listener that shows nothing."""
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        del name, total
+        return lambda done: None
+
+    def note(self, text: str) -> None:
+        del text

@@ -1,0 +1,140 @@
+"""From a problem to a policy that can be signed: optimise, rehearse, certify.
+
+The optimiser sees a small sample, so its solution meets the limits only roughly on other paths. A *rehearsal* on fresh paths
+measures by how much, the limits are tightened or relaxed accordingly, and the search is repeated from where it stood. Only
+then is the certificate attempted, on paths that are new once more.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from calibrate.certify import Certificate, certify
+from calibrate.constraints import Constraint, InsolvencyProbability
+from calibrate.optimise import FrozenSample, Problem, Solution, solve
+from calibrate.progress import Listener
+from calibrate.shocks import derived_seed
+from calibrate.simulate import simulate, values_of
+
+_ATTEMPTS = 3
+# Standard errors left between the aim and the limit: one-sided confidence, and room for the certificate's own luck.
+_HEADROOM = 2.6
+
+
+class Effort(NamedTuple):
+    """How much is simulated: the optimiser's paths, those of a certificate, the seed and the confidence asked for."""
+
+    optimiser_paths: int
+    paths: int
+    seed: int
+    confidence: float
+
+
+class Recommendation(NamedTuple):
+    """The outcome of a calibration. `status` is "certified", "not certified" or "infeasible"; `message` says why."""
+
+    status: str
+    message: str
+    solution: Solution
+    certificate: Certificate | None
+
+
+def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommendation:
+    """The most efficient policy whose limits hold on fresh paths."""
+    start = values_of(problem.incumbent, problem.names)
+    sample = FrozenSample(
+        problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
+    )
+    aim = np.array([headroom(constraint, effort.paths) for constraint in problem.constraints])
+    solution = solve(sample, start, aim)
+    if not solution.feasible:
+        return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
+
+    tightening = aim / _rehearse(problem, solution, effort, aim, listener)
+    certificate = None
+    for attempt in range(1, _ATTEMPTS + 1):
+        solution = _rounded(problem, solve(sample, solution.point, tightening))
+        if not solution.feasible:
+            return Recommendation("infeasible", why_infeasible(problem, solution), solution, certificate)
+        certificate = certify(
+            problem.scenario,
+            solution.parameters(problem),
+            problem.constraints,
+            seed=effort.seed,
+            paths=effort.paths,
+            attempt=attempt,
+            confidence=effort.confidence,
+            listener=listener,
+        )
+        if certificate.granted:
+            return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate)
+        missed_by = np.array([holding.upper / holding.limit for holding in certificate.holdings])
+        tightening = tightening / np.maximum(1.05 * missed_by, 1.0)
+        listener.note("certificate refused; trying a tighter policy")
+    assert certificate is not None
+    return Recommendation("not certified", _why_refused(certificate), solution, certificate)
+
+
+def _rounded(problem: Problem, solution: Solution) -> Solution:
+    """Four digits are as many as a proposal needs; what is certified is the rounded policy itself."""
+    rounded = np.array([float(f"{value:.4g}") for value in solution.point])
+    return solution._replace(point=np.clip(rounded, problem.low, problem.high))
+
+
+def headroom(constraint: Constraint, paths: int) -> float:
+    """The share of a limit to aim at, so that a certificate of `paths` paths will probably be granted. A probability's noise
+    is known beforehand; for other limits a tenth is left, and the rehearsal does the rest."""
+    if not isinstance(constraint, InsolvencyProbability):
+        return 0.9
+    allowed = constraint.limit * paths
+    # Solve aim + headroom * sqrt(aim) = allowed, in events; at least half an event must be left to aim at.
+    root = (-_HEADROOM + np.sqrt(_HEADROOM**2 + 4 * allowed)) / 2
+    return max(root**2, min(0.5, allowed)) / allowed
+
+
+def _rehearse(
+    problem: Problem, solution: Solution, effort: Effort, aim: np.ndarray, listener: Listener
+) -> np.ndarray:
+    """By which factor each limit's value on fresh paths differs from what was aimed at (kept within reason)."""
+    values = simulate(
+        problem.scenario,
+        solution.parameters(problem),
+        seed=derived_seed(effort.seed, "rehearsal"),
+        paths=effort.paths,
+        fields=tuple({constraint.field for constraint in problem.constraints}),
+        on_progress=listener.stage("rehearsal", effort.paths),
+    ).values
+    factors = []
+    for constraint, share in zip(problem.constraints, aim, strict=True):
+        estimate = constraint.estimate(values[constraint.field])
+        # A limit that does not bind is left alone.
+        binding = solution.excess[constraint.name] > 0.9
+        if isinstance(constraint, InsolvencyProbability):
+            target = constraint.limit * share
+        else:
+            noise = (norm.ppf(effort.confidence) + 1) * estimate.standard_error / constraint.limit
+            target = constraint.limit * max(1 - noise, 0.1)
+        at_least = max(estimate.value, 0.5 / effort.paths if target < 1 else 0.0)
+        measured = at_least / target if binding else max(at_least / target, 1.0)
+        # What the optimiser took for the value on its own sample is `excess` times the aim, not the aim itself.
+        factors.append(float(np.clip(measured / min(solution.excess[constraint.name], 1.0), 0.2, 5.0)))
+    return np.array(factors)
+
+
+def why_infeasible(problem: Problem, solution: Solution) -> str:
+    """Which limit binds at the safest point within the bounds, and by how much it is missed."""
+    name, factor = max(solution.excess.items(), key=lambda item: item[1])
+    limit = next(constraint.limit for constraint in problem.constraints if constraint.name == name)
+    return (
+        f"no policy within the bounds keeps the limits: at the safest one {name} is still {factor:.3g} times what the limit "
+        f"of {limit:g} leaves room for; widen the bounds or the largest change, or relax the limit"
+    )
+
+
+def _why_refused(certificate: Certificate) -> str:
+    worst = max(certificate.holdings, key=lambda holding: holding.upper / holding.limit)
+    return (
+        f"after {certificate.attempt} attempts {worst.name} is {worst.estimate.value:.3g} with an upper limit of "
+        f"{worst.upper:.3g}, above {worst.limit:g}; more simulation.paths would narrow the interval"
+    )

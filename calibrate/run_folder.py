@@ -1,0 +1,94 @@
+"""The run folder: written whole or not at all, and read back by the commands that work from it.
+
+Everything is written into a hidden folder beside the target and moved into place at the end, so that an interrupted run leaves
+nothing behind that looks like a result.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from calibrate.errors import Problem, UserError
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `target` if and only if the block ends well."""
+    if target.exists():
+        raise UserError([Problem(str(target), "exists already; choose another --output")])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        os.replace(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_table(stem: Path, table: pd.DataFrame) -> None:
+    """A table as CSV and as Parquet."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_text(stem.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n"))
+    draft = stem.with_suffix(".parquet.partial")
+    table.to_parquet(draft, index=False)
+    os.replace(draft, stem.with_suffix(".parquet"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError([Problem(str(path), f"cannot be read ({error.strerror}); give the path of a JSON file")]) from None
+    except ValueError as error:
+        raise UserError([Problem(str(path), f"is not valid JSON ({error})")]) from None
+    if not isinstance(content, dict):
+        raise UserError([Problem(str(path), "does not hold a JSON object")])
+    return content
+
+
+def toml_text(tables: dict[str, Any]) -> str:
+    """Tables of scalars and lists, one level of nesting, as TOML. Strings are written as JSON strings, which TOML reads alike."""
+    lines = [f"{key} = {_toml_value(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    for name, table in tables.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items())]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _toml_key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def _toml_value(value: object) -> str:
+    # JSON leaves DEL as it is, TOML does not allow it.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

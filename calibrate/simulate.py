@@ -1,0 +1,411 @@
+"""The time loop: from a start to the outcome of every path.
+
+One step takes a path from shocks to losses: market, price with the impact of earlier liquidations, oracle, margin, fronts,
+insurance fund. Nothing is stored between steps but the state. Shocks are made in blocks of steps, outside the innermost loop, so
+that they are computed once however many derivatives travel along. Derivatives are forward mode: their memory does not grow
+with the number of steps. Paths run in chunks that fit the cache, spread over the machine's cores.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from calibrate.book import Book
+from calibrate.front import (
+    Closes,
+    FrontState,
+    closed_falsely,
+    execution_at,
+    market_after,
+    open_deficit,
+    start_fronts,
+    step_fronts,
+)
+from calibrate.liquidity import Flow, Liquidity
+from calibrate.market.model import Market, MarketState, StepShocks
+from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
+from calibrate.policy import Parameters, Policy
+from calibrate.shocks import PathIds, Seed, Shocks, path_ids, seed_words, shocks_of_steps, start_normal
+from calibrate.units import Index, PerPath, Scalar
+from calibrate.venue import Venue
+
+
+class Scenario(eqx.Module):
+    """Everything that is simulated but the policy: the world and the venue's rules, and the time grid (`dt` in years)."""
+
+    market: Market
+    oracle: Oracle
+    liquidity: Liquidity
+    book: Book
+    venue: Venue
+    dt: Scalar
+    steps: int = eqx.field(static=True)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.dt.dtype)
+
+
+class Outcome(NamedTuple):
+    """What one path came to. Shares of initial open interest, unless said.
+
+    `distance` is the signed distance to insolvency: positive exactly where losses exceeded the insurance fund, continuous
+    through zero. `bad_debt` includes `open_deficit`, the deficits of accounts still open at the horizon. `initial_margin` is
+    the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The last
+    three fields say where the closed accounts' money came from and went.
+    """
+
+    distance: PerPath
+    bad_debt: PerPath
+    open_deficit: PerPath
+    insolvent_share: PerPath
+    liquidated: PerPath
+    liquidated_share: PerPath
+    penalty: PerPath
+    slippage: PerPath
+    fund_income: PerPath
+    fund_draw: PerPath
+    socialised_loss: PerPath
+    false_liquidation: PerPath
+    initial_margin: PerPath
+    margin_peak_to_trough: PerPath
+    margin_rise: PerPath
+    final_log_price: PerPath
+    collateral_closed: PerPath
+    pnl_closed: PerPath
+    returned: PerPath
+
+
+class Tally(NamedTuple):
+    """Running sums and extremes of a path."""
+
+    bad_debt: PerPath
+    insolvent_share: PerPath
+    liquidated: PerPath
+    liquidated_share: PerPath
+    penalty: PerPath
+    slippage: PerPath
+    fund: PerPath
+    fund_draw: PerPath
+    socialised_loss: PerPath
+    margin_sum: PerPath
+    margin_lowest: PerPath
+    margin_highest: PerPath
+    margin_rise: PerPath
+    closest: PerPath
+    distance: PerPath
+    collateral_closed: PerPath
+    pnl_closed: PerPath
+    returned: PerPath
+
+
+class PathState(NamedTuple):
+    """All that a path carries from step to step."""
+
+    market: MarketState
+    flow: Flow
+    oracle: OracleState
+    seen: PerPath
+    variance_rate: PerPath
+    fronts: FrontState
+    mid: PerPath
+    margin: PerPath
+    tally: Tally
+
+
+def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[PathState, PerPath]:
+    """The state before the first step, and everyone's collateral relative to the reference."""
+    policy, world = parameters
+    market = scenario.market.start(normal)
+    zero = jnp.zeros_like(normal)
+    variance_rate = scenario.market.variance_rate(market.log_volatility, world.volatility_scale)
+    margin = scenario.venue.margin.maintenance(policy, variance_rate)
+    scale = scenario.book.scale(policy.initial_ratio * margin)
+    huge = jnp.full_like(normal, 1e9)
+    tally = Tally(*[zero] * len(Tally._fields))._replace(
+        fund=scenario.venue.fund + zero, margin_lowest=huge, margin_highest=zero, closest=-huge, distance=-huge
+    )
+    state = PathState(
+        market=market,
+        flow=scenario.liquidity.start(normal),
+        oracle=scenario.oracle.start(market.log_price),
+        seen=market.log_price,
+        variance_rate=variance_rate,
+        fronts=start_fronts(scenario.book, scenario.venue, normal),
+        mid=zero + 1,
+        margin=margin,
+        tally=tally,
+    )
+    return state, scale
+
+
+def step(
+    scenario: Scenario, parameters: Parameters, scale: PerPath, state: PathState, index: Index, shocks: Shocks
+) -> PathState:
+    """One time step, from the shocks to the losses."""
+    policy, world = parameters
+    dt, venue, liquidity = scenario.dt, scenario.venue, scenario.liquidity
+
+    market, move = scenario.market.step(
+        state.market,
+        StepShocks(shocks.return_normal, shocks.volatility_normal, shocks.jump_uniform),
+        dt,
+        world.volatility_scale,
+    )
+    flow = liquidity.fade(state.flow, dt)
+    depth = liquidity.depth_now(move.log_volatility, world.depth_scale)
+    displacement = liquidity.displacement(flow.total, depth)
+    log_mid = market.log_price - displacement
+    mid = jnp.exp(log_mid)
+
+    price = StepOfPrice(
+        start=state.market.log_price - displacement,
+        before_jump=log_mid - move.jump,
+        end=log_mid,
+        variance=move.volatility**2 * dt,
+        low_uniform=shocks.low_uniform,
+        high_uniform=shocks.high_uniform,
+    )
+    oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
+    variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
+    margin = venue.margin.maintenance(policy, variance_rate)
+
+    fronts, closes = step_fronts(
+        state.fronts,
+        view,
+        margin,
+        mid,
+        flow.total,
+        depth,
+        index,
+        scale,
+        book=scenario.book,
+        venue=venue,
+        liquidity=liquidity,
+        policy=policy,
+    )
+    slippage = _slippage(closes, mid, jnp.exp(market.log_price))
+    tally = _tally(state.tally, closes, slippage, policy, margin, venue.fund)
+    flow = market_after(liquidity, flow, closes)
+    return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally)
+
+
+def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt: Scalar) -> PerPath:
+    """The venue's exponentially weighted forecast of annual variance, from the returns that its oracle shows."""
+    weight = jnp.exp(-dt / policy.forecast_memory)
+    return weight * variance_rate + (1 - weight) * oracle_return**2 / dt
+
+
+def _slippage(closes: Closes, mid: PerPath, undisturbed: PerPath) -> PerPath:
+    """What owners lost because their closes met a spread and a price displaced by liquidations: net long share closed
+    times the displacement, plus the spread. `sold` is at the mid price, `pnl` at the closing price."""
+    net_share = closes.sold / mid
+    return net_share * (undisturbed - 1) - closes.pnl
+
+
+def _tally(
+    tally: Tally, closes: Closes, slippage: PerPath, policy: Policy, margin: PerPath, first_fund: Scalar
+) -> Tally:
+    income = (1 - policy.keeper_share) * closes.penalty
+    fund = tally.fund + income
+    draw = jnp.minimum(closes.bad_debt, fund)
+    bad_debt = tally.bad_debt + closes.bad_debt
+    penalty = tally.penalty + closes.penalty
+    closest = jnp.maximum(tally.closest, closes.distance)
+    required = policy.initial_ratio * margin
+    lowest = jnp.minimum(tally.margin_lowest, required)
+    return Tally(
+        bad_debt=bad_debt,
+        insolvent_share=tally.insolvent_share + closes.insolvent_share,
+        liquidated=tally.liquidated + closes.notional,
+        liquidated_share=tally.liquidated_share + closes.share,
+        penalty=penalty,
+        slippage=tally.slippage + slippage,
+        fund=fund - draw,
+        fund_draw=tally.fund_draw + draw,
+        socialised_loss=tally.socialised_loss + closes.bad_debt - draw,
+        margin_sum=tally.margin_sum + required,
+        margin_lowest=lowest,
+        margin_highest=jnp.maximum(tally.margin_highest, required),
+        margin_rise=jnp.maximum(tally.margin_rise, required - lowest),
+        closest=closest,
+        distance=jnp.maximum(tally.distance, _distance(policy, first_fund, bad_debt, penalty, closest)),
+        collateral_closed=tally.collateral_closed + closes.collateral,
+        pnl_closed=tally.pnl_closed + closes.pnl,
+        returned=tally.returned + closes.returned,
+    )
+
+
+def _distance(policy: Policy, fund: Scalar, bad_debt: PerPath, penalty: PerPath, closest: PerPath) -> PerPath:
+    """Losses less what the fund has had to meet them. While there is no loss, how far the worst account is from one is
+    added (it is negative), so that the distance has no atom and moves smoothly through zero."""
+    return bad_debt - fund - (1 - policy.keeper_share) * penalty + jnp.minimum(closest, 0.0)
+
+
+def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: PathState) -> Outcome:
+    """The reckoning at the horizon: open accounts are marked at the market, and the fund pays what it can."""
+    policy, venue, book, tally = parameters.policy, scenario.venue, scenario.book, state.tally
+    execution = execution_at(book, venue, state.mid, scale)
+    still_open, nearest = open_deficit(book, state.fronts, execution, scale)
+    draw = jnp.minimum(still_open, tally.fund)
+    bad_debt = tally.bad_debt + still_open
+    last = _distance(policy, venue.fund, bad_debt, tally.penalty, jnp.maximum(tally.closest, nearest))
+    return Outcome(
+        distance=jnp.maximum(tally.distance, last),
+        bad_debt=bad_debt,
+        open_deficit=still_open,
+        insolvent_share=tally.insolvent_share,
+        liquidated=tally.liquidated,
+        liquidated_share=tally.liquidated_share,
+        penalty=tally.penalty,
+        slippage=tally.slippage,
+        fund_income=(1 - policy.keeper_share) * tally.penalty,
+        fund_draw=tally.fund_draw + draw,
+        socialised_loss=tally.socialised_loss + still_open - draw,
+        false_liquidation=closed_falsely(book, state.fronts, state.seen, state.margin, scale),
+        initial_margin=tally.margin_sum / scenario.steps,
+        margin_peak_to_trough=tally.margin_highest / tally.margin_lowest,
+        margin_rise=tally.margin_rise,
+        final_log_price=state.market.log_price,
+        collateral_closed=tally.collateral_closed,
+        pnl_closed=tally.pnl_closed,
+        returned=tally.returned,
+    )
+
+
+# --- many paths -----------------------------------------------------------------------------------------------------------
+
+
+def outcomes(scenario: Scenario, parameters: Parameters, seed: Seed, ids: PathIds) -> Outcome:
+    """Simulate the given paths from start to horizon. Traceable: this is what is compiled and differentiated."""
+    state, scale = start(scenario, parameters, start_normal(seed, ids, scenario.dtype))
+    continuous = isinstance(scenario.oracle, ContinuousOracle)
+    block = _block_length(scenario.steps)
+
+    def run_block(state: PathState, first: Index) -> tuple[PathState, None]:
+        steps = first + jnp.arange(block)
+        shocks = shocks_of_steps(seed, ids, steps.astype(jnp.uint32), scenario.dtype, continuous=continuous)
+
+        def run_step(state: PathState, step_and_shocks: tuple[Index, Shocks]) -> tuple[PathState, None]:
+            return step(scenario, parameters, scale, state, *step_and_shocks), None
+
+        return lax.scan(run_step, state, (steps, shocks))
+
+    state, _ = lax.scan(run_block, state, block * jnp.arange(scenario.steps // block))
+    return finish(scenario, parameters, scale, state)
+
+
+def _block_length(steps: int) -> int:
+    """Shocks are made for this many steps at a time: the largest divisor of the number of steps up to 24."""
+    return max(length for length in range(1, 25) if steps % length == 0)
+
+
+def with_values(
+    parameters: Parameters, names: Sequence[str], values: Float[Array | np.ndarray, " parameter"]
+) -> Parameters:
+    """Parameters with the named fields, of the policy or the world, replaced."""
+    policy, world = parameters
+    for name, value in zip(names, values, strict=True):
+        if name in Policy._fields:
+            policy = policy._replace(**{name: value})
+        else:
+            world = world._replace(**{name: value})
+    return Parameters(policy, world)
+
+
+def values_of(parameters: Parameters, names: Sequence[str]) -> np.ndarray:
+    fields = parameters.policy._asdict() | parameters.world._asdict()
+    return np.array([float(fields[name]) for name in names])
+
+
+# --- chunks and cores -----------------------------------------------------------------------------------------------------
+
+# The fields that metrics need; the rest says where money went and is computed only where it is asked for.
+METRIC_FIELDS = tuple(name for name in Outcome._fields if name not in ("collateral_closed", "pnl_closed", "returned"))
+
+# Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
+CHUNK = 4096
+
+
+class Sample(NamedTuple):
+    """Outcomes of many paths, by field; derivatives, where asked for, with the parameters on a last axis."""
+
+    values: dict[str, np.ndarray]
+    derivatives: dict[str, np.ndarray]
+    names: tuple[str, ...]
+
+    @property
+    def paths(self) -> int:
+        return len(next(iter(self.values.values())))
+
+
+def simulate(
+    scenario: Scenario,
+    parameters: Parameters,
+    *,
+    seed: int,
+    paths: int | np.ndarray,
+    fields: tuple[str, ...] = METRIC_FIELDS,
+    derivatives: tuple[str, ...] = (),
+    chunk: int = CHUNK,
+    on_progress: Callable[[int], None] | None = None,
+) -> Sample:
+    """Simulate paths 0, ..., `paths` - 1, or the paths with the given numbers.
+
+    The result for a path depends on the seed and its number only. `derivatives` names parameters of the policy or the world;
+    `on_progress` is called with the number of paths finished since the last call, from any thread.
+    """
+    numbers = np.arange(paths) if isinstance(paths, int) else np.asarray(paths)
+    chunk = min(chunk, max(len(numbers), 1))
+    pieces = [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)]
+    key = seed_words(seed)
+
+    def run(piece: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        # A short last piece is filled up, so that one compiled program serves all.
+        padded = np.concatenate([piece, np.repeat(piece[-1:], chunk - len(piece))])
+        with jax.enable_x64(scenario.dtype == np.float64):
+            values, slopes = _compiled(scenario, parameters, fields, derivatives, key, path_ids(padded))
+            result = tuple({k: np.asarray(v)[: len(piece)] for k, v in part.items()} for part in (values, slopes))
+        if on_progress is not None:
+            on_progress(len(piece))
+        return result
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(run, pieces))
+    join = lambda parts: {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}  # noqa: E731
+    return Sample(join([r[0] for r in results]), join([r[1] for r in results]), derivatives)
+
+
+@eqx.filter_jit
+def _compiled(
+    scenario: Scenario,
+    parameters: Parameters,
+    fields: tuple[str, ...],
+    names: tuple[str, ...],
+    seed: Seed,
+    ids: PathIds,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The chosen fields of the outcome, and their derivatives in the named parameters."""
+
+    def chosen(parameters: Parameters) -> dict[str, Array]:
+        outcome = outcomes(scenario, parameters, seed, ids)._asdict()
+        return {field: outcome[field] for field in fields}
+
+    if not names:
+        return chosen(parameters), {}
+    current = parameters.policy._asdict() | parameters.world._asdict()
+
+    def both(values: Float[Array, " parameter"]) -> tuple[dict[str, Array], dict[str, Array]]:
+        result = chosen(with_values(parameters, names, values))
+        return result, result
+
+    slopes, values = jax.jacfwd(both, has_aux=True)(jnp.stack([current[name] for name in names]))
+    return values, slopes

@@ -1,0 +1,163 @@
+"""What a person sees in the terminal: live progress on stderr, short tables on stdout."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from calibrate.gradient import GradientCheck
+from calibrate.market.fit import Fit
+
+talk = Console(stderr=True)
+
+
+class Live:
+    """A listener that shows each stage as a progress bar on stderr. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<26}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=talk,
+            transient=not talk.is_terminal,
+        )
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Live":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        task = self._progress.add_task(name, total=total)
+        if not talk.is_terminal:
+            talk.print(f"{name} ({total:,})")
+
+        def done(units: int) -> None:
+            with self._lock:
+                self._progress.advance(task, units)
+
+        return done
+
+    def note(self, text: str) -> None:
+        talk.print(text)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A plain figure for a table."""
+    return f"{value:.{digits}g}"
+
+
+def percent(value: float, digits: int = 3) -> str:
+    return f"{100 * value:.{digits}g} %"
+
+
+def policy_table(recommended: dict[str, Any]) -> Table:
+    table = Table(title=f"{recommended['name']}: {recommended['status']}", box=box.SIMPLE, title_justify="left")
+    for heading, side in (("", "left"), ("incumbent", "right"), ("recommended", "right"), ("change", "right")):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for name, row in recommended["policy"].items():
+        if row["free"]:
+            change = row["change"]
+            table.add_row(name, number(row["incumbent"]), number(row["value"]), f"{change:+.4g}")
+    return table
+
+
+_HEADLINES = (
+    ("insolvency_probability", "insolvency probability"),
+    ("bad_debt_es", "expected shortfall of bad debt"),
+    ("margin_per_oi", "margin per open interest"),
+    ("max_leverage", "highest leverage"),
+    ("user_cost", "user cost"),
+)
+
+
+def headline_table(metrics: dict[str, Any]) -> Table:
+    """The figures that decide, incumbent beside recommended, with 95 % intervals."""
+    first = metrics["incumbent"]
+    title = f"over {first['horizon_days']:g} day(s), {first['paths']:,} paths, 95 % intervals; shares of open interest"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="")
+    table.add_column("")
+    for side in metrics:
+        table.add_column(side, justify="right")
+    for prefix, label in _HEADLINES:
+        name = next((name for name in first["metrics"] if name.startswith(prefix)), None)
+        if name is not None:
+            table.add_row(label, *(_with_interval(name, part["metrics"][name]) for part in metrics.values()))
+    return table
+
+
+def _with_interval(name: str, entry: dict[str, Any]) -> str:
+    low, high = entry["interval"]
+    if name == "max_leverage":
+        return f"{entry['value']:.2f}x [{low:.2f}, {high:.2f}]"
+    return f"{percent(entry['value'])} [{100 * low:.3g}, {100 * high:.3g}]"
+
+
+def sensitivity_table(recommended: dict[str, Any]) -> Table:
+    title = "what drives the insolvency probability: its change in % for +1 % in"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="")
+    table.add_column("")
+    table.add_column("kind")
+    table.add_column("elasticity", justify="right")
+    table.add_column("standard error", justify="right")
+    for row in sorted(recommended["sensitivities"], key=lambda row: -abs(row["elasticity"])):
+        table.add_row(row["parameter"], row["kind"], f"{row['elasticity']:+.3g}", f"{row['standard_error']:.2g}")
+    return table
+
+
+def metrics_table(result: dict[str, Any]) -> Table:
+    title = f"{result['paths']:,} paths over {result['horizon_days']:g} day(s); losses as shares of open interest"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="")
+    for heading in ("", "value", "standard error", "95 % interval", ""):
+        table.add_column(heading, justify="left" if heading == "" else "right")
+    for name, entry in result["metrics"].items():
+        low, high = entry["interval"]
+        table.add_row(
+            name, f"{entry['value']:.4g}", f"{entry['standard_error']:.2g}", f"{low:.4g} to {high:.4g}", entry.get("warning", "")
+        )
+    return table
+
+
+def gradient_table(rows: list[GradientCheck]) -> Table:
+    table = Table(title="derivatives along the path against central differences", box=box.SIMPLE, title_justify="left")
+    for heading in ("metric", "parameter", "pathwise", "standard error", "difference quotient", "gap", "error of gap", ""):
+        table.add_column(heading, justify="left" if heading in ("metric", "parameter", "") else "right")
+    for row in rows:
+        table.add_row(
+            row.metric,
+            row.parameter,
+            f"{row.pathwise:+.6g}",
+            f"{row.standard_error:.1g}",
+            f"{row.finite_difference:+.6g}",
+            f"{row.pathwise - row.finite_difference:+.1e}",
+            f"{row.difference_standard_error:.1e}",
+            "agrees" if row.agrees else "differs",
+        )
+    return table
+
+
+def fit_tables(fitted: Fit) -> list[Table]:
+    """Parameters with standard errors, and how well the model's return quantiles meet the data's."""
+    parameters = Table(title=f"{fitted.family}, {fitted.bars:,} bars", box=box.SIMPLE, title_justify="left")
+    for heading in ("", "value", "standard error"):
+        parameters.add_column(heading, justify="right" if heading else "left")
+    for name, value in fitted.parameters.items():
+        error = fitted.standard_errors.get(name)
+        parameters.add_row(name, f"{value:.4g}", "fixed" if error is None else f"{error:.2g}")
+    goodness = Table(title="return quantiles", box=box.SIMPLE, title_justify="left")
+    for heading in ("horizon", "quantile", "data", "model", "model / data"):
+        goodness.add_column(heading, justify="right")
+    for row in fitted.goodness:
+        goodness.add_row(
+            str(row["horizon"]), f"{row['quantile']:g}", f"{row['data']:+.4f}", f"{row['model']:+.4f}", f"{row['ratio']:.2f}"
+        )
+    return [parameters, goodness]

@@ -1,0 +1,25 @@
+"""The venue's rules around a liquidation: how keepers work, what a close costs, and what pays for a loss.
+
+Keepers act a fixed number of steps after an account has become liquidatable, and, where they work for profit, close no more
+than what the market absorbs for less than they earn. `docs/rules.md`, sections 5 to 8, states the rules exactly.
+"""
+
+import equinox as eqx
+
+from calibrate.delay import Delay
+from calibrate.policy import MarginRule
+from calibrate.units import Scalar
+
+
+class Venue(eqx.Module):
+    """`gas` is a keeper's cost per unit of notional closed, `half_spread` what a close loses against the mid price (both
+    fractions of notional), `fund` the insurance fund at the start (share of initial open interest). With `recheck` an
+    account must still be liquidatable when the keeper's transaction arrives."""
+
+    margin: MarginRule
+    gas: Scalar
+    half_spread: Scalar
+    fund: Scalar
+    keeper_delay: Delay
+    recheck: bool = eqx.field(static=True)
+    unlimited_keepers: bool = eqx.field(static=True)

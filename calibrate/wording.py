@@ -1,0 +1,187 @@
+"""How names and numbers read to people: on the page, in the figures and in a terminal.
+
+Names are the keys of the run folder (`base_margin_bps`, `bad_debt_es_99`); here they become labels and units. Numbers are
+rounded where their standard error says that digits stop to mean anything. Shares and probabilities are always written in
+per cent, money in US dollars, and what is not known as "n/a".
+"""
+
+import math
+import re
+
+NOT_KNOWN = "n/a"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+UNITS = {"bps": "bps", "usd": "USD", "hours": "hours", "days": "days", "share": "share of 1"}
+PARAMETERS = {
+    "volatility_multiplier": "Volatility multiplier",
+    "initial_ratio": "Initial / maintenance margin",
+    "penalty_bps": "Liquidation penalty",
+    "keeper_share": "Keepers' share of the penalty",
+    "margin_floor_bps": "Lowest maintenance margin",
+    "forecast_memory_hours": "Memory of the volatility forecast",
+    "forecast_memory_days": "Memory of the volatility forecast",
+}
+METRICS = {
+    "insolvency_probability": ("Insolvency probability", "Chance that losses exceed the insurance fund."),
+    "account_insolvency_rate": (
+        "Closed with negative equity",
+        "Positions liquidated too late to cover their own loss.",
+    ),
+    "bad_debt": ("Bad debt", "Losses beyond the accounts' own collateral, on average."),
+    "fund_draw": ("Paid by the insurance fund", "The part of bad debt that the fund covers, on average."),
+    "socialised_loss": ("Loss shared by other users", "What remains once the fund is exhausted, on average."),
+    "open_deficit": ("Deficit still open at the end", "Bad debt of accounts that nobody had closed at the horizon."),
+    "liquidated": ("Liquidated", "Open interest closed by liquidation, on average."),
+    "liquidations": ("Liquidated", "Open interest closed by liquidation."),
+    "user_cost": ("Cost to liquidated users", "Penalties and slippage paid by users who were liquidated."),
+    "false_liquidation_rate": ("Liquidated needlessly", "Closed although they would have met maintenance at the end."),
+    "margin_per_oi": ("Initial margin", "Average collateral that one dollar of open interest must post."),
+    "max_leverage": ("Highest leverage", "Allowed at the initial margin, on average."),
+    "margin_peak_to_trough": ("Margin, highest over lowest", "How much the requirement moves within the horizon."),
+    "margin_rise": ("Largest rise of the margin", "Within the horizon: what a user may be asked to top up."),
+}
+MULTIPLES = ("max_leverage", "margin_peak_to_trough")
+NOT_OF_OPEN_INTEREST = ("insolvency_probability", *MULTIPLES)
+HAVE_TAILS = ("bad_debt", "fund_draw", "socialised_loss")
+TAIL = re.compile(r"(?P<base>\w+?)_(?P<kind>var|es|at_risk)_(?P<level>\d+)")
+
+
+def parameter_name(key: str) -> str:
+    """`base_margin_bps` -> `Base margin`."""
+    stem = key.rsplit("_", 1)[0] if parameter_unit(key) else key
+    return PARAMETERS.get(key, stem.replace("_", " ").capitalize())
+
+
+def parameter_unit(key: str) -> str:
+    """The unit that the key ends with, or nothing."""
+    return UNITS.get(key.rsplit("_", 1)[-1], "") if "_" in key else ""
+
+
+def metric_name(key: str, *, short: bool = False) -> str:
+    """`bad_debt_es_99` -> `Bad debt, mean of the worst 1 %`, or `Bad debt, worst 1 %` where room is short."""
+    tail = TAIL.fullmatch(key)
+    if not tail:
+        name = METRICS[key][0] if key in METRICS else key.replace("_", " ").capitalize()
+        return f"{name}, mean" if short and key in HAVE_TAILS else name
+    name = metric_name(tail["base"])
+    if tail["kind"] == "es":
+        return f"{name}, {'' if short else 'mean of the '}worst {number(100 * (1 - _level(tail['level'])))} %"
+    return f"{name}, {number(100 * _level(tail['level']))} % quantile"
+
+
+def metric_meaning(key: str) -> str:
+    """One sentence for a reader who has not seen the metric before."""
+    tail = TAIL.fullmatch(key)
+    if not tail:
+        return METRICS.get(key, ("", ""))[1]
+    worst = f"{number(100 * (1 - _level(tail['level'])))} %"
+    if tail["kind"] == "es":
+        return f"The average over the worst {worst} of simulated outcomes."
+    return f"Exceeded in {worst} of simulated outcomes."
+
+
+def metric_value(key: str, value: float, error: float = math.nan) -> str:
+    """A metric in its own unit: nearly all are shares or probabilities, some are multiples."""
+    return leverage(value, error) if key in MULTIPLES else percent(value, error)
+
+
+def percent(share: float, error: float = math.nan) -> str:
+    """A share or probability in per cent, with its standard error when there is one: `0.081 % ± 0.005 %`."""
+    return _with_error(100 * share, 100 * error, "{} %")
+
+
+def usd(amount: float, error: float = math.nan) -> str:
+    """Dollars with thousands separators: `$16,200 ± $900`."""
+    return _with_error(amount, error, "${}", most_places=2)
+
+
+def number(value: float, error: float = math.nan) -> str:
+    """A plain number to three significant digits, or as many as its error allows."""
+    return _with_error(value, error, "{}")
+
+
+def leverage(value: float, error: float = math.nan) -> str:
+    return _with_error(value, error, "{}" + TIMES)
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}" if math.isfinite(value) else NOT_KNOWN
+
+
+def signed(value: float) -> str:
+    """With a sign that is never lost, for changes: `+3.2`, `−16.9`."""
+    text = number(value)
+    return text if text == NOT_KNOWN or text == "0" or text.startswith(MINUS) else f"+{text}"
+
+
+def relative_change(old: float, new: float) -> str:
+    """From `old` to `new`: `−35 %`, `2.4× higher`, or nothing sensible when there is no base."""
+    if not (math.isfinite(old) and math.isfinite(new)) or old <= 0:
+        return "unchanged" if old == new else NOT_KNOWN
+    ratio = new / old
+    if ratio >= 2:
+        return f"{number(ratio)}{TIMES} higher"
+    change = 100 * (ratio - 1)
+    return (
+        "unchanged"
+        if abs(change) < 0.05
+        else f"{'+' if change > 0 else MINUS}{_fixed(abs(change), max(_places(change, 2), 0))} %"
+    )
+
+
+def odds(probability: float) -> str:
+    """`about 1 in 1,200`, for readers who do not think in per cent."""
+    if not math.isfinite(probability) or probability <= 0:
+        return NOT_KNOWN
+    every = 1 / probability
+    return f"about 1 in {float(f'{every:.2g}'):,.0f}"
+
+
+def horizon(days: float) -> str:
+    """`1 day`, `7 days`, `6 hours`."""
+    amount, unit = (days, "day") if days >= 1 else (24 * days, "hour")
+    return f"{number(amount)} {unit}" + ("" if amount == 1 else "s")
+
+
+def _with_error(value: float, error: float, pattern: str, *, most_places: int = 12) -> str:
+    if not math.isfinite(value):
+        return NOT_KNOWN
+    sign = MINUS if value < 0 else ""
+    if not (math.isfinite(error) and error > 0):
+        places = min(max(_places(value, 3), 0), most_places)
+        return sign + pattern.format(_without_trailing_zeros(_fixed(abs(value), places)))
+    places = min(_places(error, 1), most_places)
+    return f"{sign}{pattern.format(_fixed(abs(value), places))} ± {pattern.format(_fixed(error, places))}"
+
+
+def _places(value: float, digits: int) -> int:
+    """Decimals that show `digits` significant digits of `value`; negative: round to tens. A lone leading 1 gets one more."""
+    if value == 0 or not math.isfinite(value):
+        return 0
+    exponent = math.floor(math.log10(abs(value)))
+    lone_one = digits == 1 and abs(value) < 1.95 * 10.0**exponent
+    return digits - 1 + lone_one - exponent
+
+
+def _fixed(value: float, places: int) -> str:
+    """`places` decimals with thousands separators; a power of ten where nobody would count the zeros."""
+    if places > 9 and value > 0:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa} {TIMES} 10{_superscript(int(exponent))}"
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def _without_trailing_zeros(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text and TIMES not in text else text
+
+
+def _superscript(exponent: int) -> str:
+    return str(exponent).translate(
+        str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+    )
+
+
+def _level(digits: str) -> float:
+    """`99` -> 0.99, `975` -> 0.975."""
+    return float(f"0.{digits}")

@@ -1,0 +1,428 @@
+"""The venue of docs/rules.md, account by account, in plain NumPy: the second opinion that the engine is held against.
+
+Nothing here is fast or clever. One path is followed at a time, one step at a time; every account keeps its own
+collateral, its own record of when it was liquidatable and its own open share. There are no distribution functions and
+no integrals over accounts, so an error in the engine's closed forms cannot be repeated here. The section numbers in
+the comments are those of docs/rules.md.
+
+    Rules, Accounts   what a caller sets
+    simulate          all paths; one number per path for every outcome
+    follow_path       one path, step by step: market, price, oracle, margin, trigger, keepers, settlement
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+SUMS = (
+    "liquidated",
+    "insolvent_share",
+    "collateral_closed",
+    "pnl_closed",
+    "slippage",
+    "penalty",
+    "keeper_income",
+    "fund_income",
+    "returned",
+    "bad_debt",
+    "open_deficit",
+    "fund_draw",
+    "socialised_loss",
+)
+NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Every number that docs/rules.md names: times in years, money as a share of open interest, rates of notional."""
+
+    step_years: float
+    # 1. Market
+    volatility: float
+    log_volatility_sd: float
+    reversion_per_year: float
+    leverage_correlation: float
+    jumps_per_year: float
+    jump_volatility_exponent: float
+    jump_up_probability: float
+    jump_up_mean: float
+    jump_down_mean: float
+    drift: float
+    scale: float = 1.0
+    initial_log_volatility: float | None = None  # y_0 itself; None draws it from the stationary law
+    # 2. Liquidity
+    depth: float
+    depth_exponent: float
+    crossover: float
+    flow_weights: tuple[float, float, float]
+    flow_times_years: tuple[float, float, float]
+    # 3. Oracle
+    oracle: str  # "exact", "push" or "continuous"
+    deviation: float
+    heartbeat_years: float
+    oracle_delay_steps: int
+    # 4. Margin
+    memory_years: float
+    horizon_of_margin_years: float
+    base: float
+    multiplier: float
+    floor: float
+    lowest: float
+    highest: float
+    allowance: float
+    initial_ratio: float
+    # 6. Keepers
+    keeper_delay_steps: int
+    recheck: bool
+    unlimited_keepers: bool
+    # 7. Close
+    penalty: float
+    keeper_share: float
+    gas: float
+    half_spread: float
+    fund: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounts:
+    """One entry per account: side (+1 long, -1 short), c, share of open interest, cohort number.
+
+    If the accounts respond, each path multiplies every c by its initial requirement at step 0 over `reference_margin`.
+    """
+
+    side: np.ndarray
+    collateral: np.ndarray
+    weight: np.ndarray
+    cohort: np.ndarray
+    responds: bool = False
+    reference_margin: float = 1.0
+
+
+def simulate(
+    rules: Rules,
+    accounts: Accounts,
+    z0: np.ndarray,
+    z1: np.ndarray,
+    z2: np.ndarray,
+    u: np.ndarray,
+    u_low: np.ndarray | None = None,
+    u_high: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Outcomes by name, one entry per path. `z0` is [path]; the other random numbers are [step, path]."""
+    if rules.oracle not in ("exact", "push", "continuous"):
+        raise ValueError(f"oracle is {rules.oracle!r}; expected 'exact', 'push' or 'continuous'")
+    if rules.oracle == "continuous" and (u_low is None or u_high is None):
+        raise ValueError("a continuous oracle needs u_low and u_high")
+    steps = {"z1": z1, "z2": z2, "u": u, "u_low": u_low, "u_high": u_high}
+    outcomes = []
+    for path in range(len(z0)):
+        of_path = {name: None if array is None else array[:, path] for name, array in steps.items()}
+        outcomes.append(follow_path(rules, accounts, Draws(z0=float(z0[path]), **of_path)))
+    return {name: np.array([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
+
+
+class Draws(NamedTuple):
+    """The random numbers of one path: `z0` for the start, the others one per step."""
+
+    z0: float
+    z1: np.ndarray
+    z2: np.ndarray
+    u: np.ndarray
+    u_low: np.ndarray | None
+    u_high: np.ndarray | None
+
+
+def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, float | bool]:
+    """One path from start to horizon, in the order of docs/rules.md."""
+    market = Market(rules, draws.z0)
+    liquidity = Liquidity(rules)
+    oracle = Oracle(rules)
+    margin = Margin(rules, market.log_volatility)
+    book = Book(accounts, steps=len(draws.z1), requirement=margin.requirements[0])
+    ledger = Ledger(rules)
+    for t in range(1, len(draws.z1) + 1):
+        depth = rules.depth * math.exp(-rules.depth_exponent * market.log_volatility)
+        market.move(draws.z1[t - 1], draws.z2[t - 1], draws.u[t - 1])
+        liquidity.decay()
+        displacement = liquidity.displacement(depth)
+        log_price = market.log_price - displacement
+
+        oracle.look(log_price)
+        margin.update(oracle.seen - oracle.seen_before)
+        low = high = oracle.seen
+        if rules.oracle == "continuous":
+            low, high = extremes(market, displacement, draws.u_low[t - 1], draws.u_high[t - 1])
+        book.mark_liquidatable(t, margin.maintenance, low=low, high=high)
+
+        price = math.exp(log_price)
+        eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
+        allowed = {side: liquidity.allowed(side, depth) for side in (1, -1)}
+        closed = book.choose(eligible, price, allowed)
+        ledger.settle(book, closed, price, undisturbed=math.exp(market.log_price))
+        liquidity.absorb(float(np.sum(book.side * closed)) * price)
+    ledger.mark_open(book, price)
+    return ledger.outcome() | margin.outcome() | fate(book, margin, oracle) | {"final_log_price": log_price}
+
+
+def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
+    """8. What became of the closed accounts, and which of them would have met maintenance at the end."""
+    closed = book.weight - book.open_share
+    price = math.exp(oracle.seen)
+    sound = book.collateral + book.side * (price - 1.0) >= margin.maintenance * price
+    return {"liquidated_share": float(closed.sum()), "false_liquidation": float(closed[sound].sum())}
+
+
+class Market:
+    """1. The undisturbed market. After a step, `sigma`, `jump` and `log_price_before` describe that step."""
+
+    def __init__(self, rules: Rules, z0: float):
+        self.rules = rules
+        stationary = rules.initial_log_volatility is None
+        self.log_volatility = rules.log_volatility_sd * z0 if stationary else rules.initial_log_volatility
+        self.log_price = 0.0
+        self.log_price_before = 0.0
+        self.sigma = 0.0
+        self.jump = 0.0
+
+    def move(self, z1: float, z2: float, u: float) -> None:
+        rules, dt, y = self.rules, self.rules.step_years, self.log_volatility
+        self.sigma = rules.scale * rules.volatility * math.exp(y)
+        jump_probability = min(rules.jumps_per_year * math.exp(rules.jump_volatility_exponent * y) * dt, 1.0)
+        self.jump = self.jump_size(u, jump_probability)
+        rho = rules.leverage_correlation
+        diffusion = self.sigma * math.sqrt(dt) * (rho * z2 + math.sqrt(1.0 - rho**2) * z1)
+        compensated_drift = (rules.drift - self.sigma**2 / 2.0) * dt - jump_probability * self.mean_relative_jump()
+        self.log_price_before = self.log_price
+        self.log_price += compensated_drift + diffusion + self.jump
+        k = rules.reversion_per_year
+        self.log_volatility = (
+            math.exp(-k * dt) * y + rules.log_volatility_sd * math.sqrt(1.0 - math.exp(-2.0 * k * dt)) * z2
+        )
+
+    def jump_size(self, u: float, probability: float) -> float:
+        rules = self.rules
+        if u >= probability:
+            return 0.0
+        w, p_up = u / probability, rules.jump_up_probability
+        if w < p_up:
+            return -rules.scale * rules.jump_up_mean * math.log(w / p_up)
+        return rules.scale * rules.jump_down_mean * math.log((w - p_up) / (1.0 - p_up))
+
+    def mean_relative_jump(self) -> float:
+        rules = self.rules
+        a, b, p_up = rules.scale * rules.jump_up_mean, rules.scale * rules.jump_down_mean, rules.jump_up_probability
+        return p_up * a / (1.0 - a) - (1.0 - p_up) * b / (1.0 + b)
+
+
+class Liquidity:
+    """2. Liquidation flow not yet absorbed, what it does to the price, and what it leaves keepers room for (6)."""
+
+    def __init__(self, rules: Rules):
+        self.rules = rules
+        self.parts = [0.0, 0.0, 0.0]
+        self.root = math.sqrt(rules.crossover)
+        self.prefactor = 0.02 / (math.sqrt(1.0 + rules.crossover) - self.root)
+
+    def decay(self) -> None:
+        dt, times = self.rules.step_years, self.rules.flow_times_years
+        self.parts = [part * math.exp(-dt / tau) for part, tau in zip(self.parts, times, strict=True)]
+
+    def displacement(self, depth: float) -> float:
+        flow = sum(self.parts)
+        impact = self.prefactor * (math.sqrt(abs(flow) / depth + self.rules.crossover) - self.root)
+        return math.copysign(impact, flow)
+
+    def allowed(self, side: int, depth: float) -> float:
+        """What a side may close this step, as a share of open interest at the market price."""
+        rules = self.rules
+        if rules.unlimited_keepers:
+            return math.inf
+        profit = max(rules.keeper_share * rules.penalty - rules.gas, 0.0)
+        worthwhile = depth * ((profit / self.prefactor + self.root) ** 2 - rules.crossover)
+        return max(worthwhile - side * sum(self.parts), 0.0)
+
+    def absorb(self, net_sold: float) -> None:
+        self.parts = [part + f * net_sold for part, f in zip(self.parts, self.rules.flow_weights, strict=True)]
+
+
+class Oracle:
+    """3. What the venue sees, `seen` at this step and `seen_before` at the one before."""
+
+    def __init__(self, rules: Rules):
+        self.rules = rules
+        self.reports = [0.0]
+        self.age_steps = 0
+        self.seen = 0.0
+        self.seen_before = 0.0
+
+    def look(self, log_price: float) -> None:
+        self.seen_before = self.seen
+        self.reports.append(self.next_report(log_price))
+        delay = 0 if self.rules.oracle == "continuous" else self.rules.oracle_delay_steps
+        self.seen = self.reports[max(len(self.reports) - 1 - delay, 0)]
+
+    def next_report(self, log_price: float) -> float:
+        rules = self.rules
+        if rules.oracle != "push":
+            return log_price
+        self.age_steps += 1
+        # A heartbeat of a whole number of steps must not be missed by a rounding error in step_years.
+        too_old = self.age_steps >= rules.heartbeat_years / rules.step_years * (1.0 - 1e-9)
+        if too_old or abs(log_price - self.reports[-1]) >= rules.deviation:
+            self.age_steps = 0
+            return log_price
+        return self.reports[-1]
+
+
+def extremes(market: Market, displacement: float, u_low: float, u_high: float) -> tuple[float, float]:
+    """3. Lowest and highest log-price within the step: of the Brownian bridge before the jump, or at the step's end."""
+    start = market.log_price_before - displacement
+    end = market.log_price - market.jump - displacement
+    after_jump = market.log_price - displacement
+    twice_variance = 2.0 * market.sigma**2 * market.rules.step_years
+    low = (start + end - math.sqrt((end - start) ** 2 - twice_variance * math.log(u_low))) / 2.0
+    high = (start + end + math.sqrt((end - start) ** 2 - twice_variance * math.log(u_high))) / 2.0
+    return min(low, after_jump), max(high, after_jump)
+
+
+class Margin:
+    """4. The margin formula: `maintenance` is m_t, `requirements` holds the initial requirement from step 0 on."""
+
+    def __init__(self, rules: Rules, log_volatility: float):
+        self.rules = rules
+        a, b, p_up = rules.scale * rules.jump_up_mean, rules.scale * rules.jump_down_mean, rules.jump_up_probability
+        jumps_per_year = rules.jumps_per_year * math.exp(rules.jump_volatility_exponent * log_volatility)
+        jump_variance = jumps_per_year * 2.0 * (p_up * a**2 + (1.0 - p_up) * b**2)
+        self.variance = (rules.scale * rules.volatility * math.exp(log_volatility)) ** 2 + jump_variance
+        self.maintenance = self.formula()
+        self.requirements = [rules.initial_ratio * self.maintenance]
+
+    def update(self, oracle_return: float) -> None:
+        dt = self.rules.step_years
+        w = math.exp(-dt / self.rules.memory_years)
+        self.variance = w * self.variance + (1.0 - w) * oracle_return**2 / dt
+        self.maintenance = self.formula()
+        self.requirements.append(self.rules.initial_ratio * self.maintenance)
+
+    def formula(self) -> float:
+        rules = self.rules
+        by_volatility = rules.base + rules.multiplier * math.sqrt(self.variance * rules.horizon_of_margin_years)
+        margin = max(rules.floor, by_volatility) + rules.allowance * rules.penalty
+        return min(max(margin, rules.lowest), rules.highest)
+
+    def outcome(self) -> dict[str, float]:
+        """Over steps 1 to N; the start is what accounts were opened at, not something the venue charged later."""
+        charged = np.array(self.requirements[1:])
+        return {
+            "margin_mean": float(charged.mean()),
+            "margin_peak_to_trough": float(charged.max() / charged.min()),
+            "margin_rise": float(np.max(charged - np.minimum.accumulate(charged))),
+        }
+
+
+class Book:
+    """The accounts of one path, in increasing order of c: what is still open, who was liquidatable when (5, 6)."""
+
+    def __init__(self, accounts: Accounts, *, steps: int, requirement: float):
+        order = np.argsort(accounts.collateral, kind="stable")
+        response = requirement / accounts.reference_margin if accounts.responds else 1.0
+        self.side = np.asarray(accounts.side, dtype=float)[order]
+        self.collateral = np.asarray(accounts.collateral, dtype=float)[order] * response
+        self.weight = np.asarray(accounts.weight, dtype=float)[order]
+        self.cohort = np.asarray(accounts.cohort)[order]
+        self.open_share = self.weight.copy()
+        self.liquidatable = np.zeros((steps + 1, self.side.size), dtype=bool)
+        self.first_liquidatable = np.full(self.side.size, NEVER)
+
+    def mark_liquidatable(self, t: int, maintenance: float, *, low: float, high: float) -> None:
+        """Longs are judged at the lowest log-price the venue sees in the step, shorts at the highest."""
+        price = np.where(self.side > 0, math.exp(low), math.exp(high))
+        self.liquidatable[t] = self.collateral + self.side * (price - 1.0) < maintenance * price
+        self.first_liquidatable[self.liquidatable[t] & (self.first_liquidatable == NEVER)] = t
+
+    def may_be_closed(self, t: int, delay: int, recheck: bool) -> np.ndarray:
+        if t <= delay:
+            return np.zeros(self.side.size, dtype=bool)
+        called = (
+            self.liquidatable[t - delay] & self.liquidatable[t] if recheck else self.first_liquidatable <= t - delay
+        )
+        return called & (self.open_share > 0.0)
+
+    def choose(self, eligible: np.ndarray, price: float, allowed: dict[int, float]) -> np.ndarray:
+        """Close what each side may at most and return the initial notional closed, account by account."""
+        candidates = np.where(eligible, self.open_share, 0.0)
+        closed = np.zeros_like(candidates)
+        for side, limit in allowed.items():
+            of_side = self.side == side
+            volume = float(candidates[of_side].sum()) * price
+            if volume <= limit:
+                closed[of_side] = candidates[of_side]
+                continue
+            for number in np.unique(self.cohort[of_side]):
+                members = of_side & (self.cohort == number)
+                closed[members] = first_in_line(candidates[members], limit / volume)
+        self.open_share -= closed
+        return closed
+
+
+def first_in_line(notional: np.ndarray, fraction: float) -> np.ndarray:
+    """From the front of the line, `fraction` of the whole; the last account reached is taken in part."""
+    ahead = np.cumsum(notional) - notional
+    return np.clip(fraction * notional.sum() - ahead, 0.0, notional)
+
+
+class Ledger:
+    """7 and 8. Where the money of closed accounts went, and what the insurance fund could pay."""
+
+    def __init__(self, rules: Rules):
+        self.rules = rules
+        self.fund = rules.fund
+        self.sums = dict.fromkeys(SUMS, 0.0)
+
+    def settle(self, book: Book, closed: np.ndarray, price: float, *, undisturbed: float) -> None:
+        """Book the closes of one step; `closed` is the initial notional closed of each account."""
+        closing_price, equity = self.mark(book, price)
+        paid = np.minimum(self.rules.penalty * closing_price, np.maximum(equity, 0.0))
+        penalty = float(np.sum(closed * paid))
+        self.add("liquidated", np.sum(closed * closing_price))
+        self.add("insolvent_share", np.sum(closed[equity < 0.0]))
+        self.add("collateral_closed", np.sum(closed * book.collateral))
+        self.add("pnl_closed", np.sum(closed * book.side * (closing_price - 1.0)))
+        self.add("slippage", np.sum(closed * book.side * (undisturbed - closing_price)))
+        self.add("penalty", penalty)
+        self.add("keeper_income", self.rules.keeper_share * penalty)
+        self.add("returned", np.sum(closed * (np.maximum(equity, 0.0) - paid)))
+
+        income = (1.0 - self.rules.keeper_share) * penalty
+        self.add("fund_income", income)
+        self.fund += income
+        self.lose(float(np.sum(closed * np.maximum(-equity, 0.0))))
+
+    def mark_open(self, book: Book, price: float) -> None:
+        """Mark what is still open after the last step at that step's closing price."""
+        _, equity = self.mark(book, price)
+        deficit = float(np.sum(book.open_share * np.maximum(-equity, 0.0)))
+        self.add("open_deficit", deficit)
+        self.lose(deficit)
+
+    def mark(self, book: Book, price: float) -> tuple[np.ndarray, np.ndarray]:
+        """Closing price and equity, per unit of initial notional, of each account."""
+        closing_price = price * (1.0 - book.side * self.rules.half_spread)
+        return closing_price, book.collateral + book.side * (closing_price - 1.0)
+
+    def lose(self, bad_debt: float) -> None:
+        draw = min(self.fund, bad_debt)
+        self.fund -= draw
+        self.add("bad_debt", bad_debt)
+        self.add("fund_draw", draw)
+        self.add("socialised_loss", bad_debt - draw)
+
+    def add(self, name: str, amount: float) -> None:
+        self.sums[name] += float(amount)
+
+    def outcome(self) -> dict[str, float | bool]:
+        return self.sums | {"insolvent": self.sums["socialised_loss"] > 0.0}

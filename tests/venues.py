@@ -1,0 +1,218 @@
+"""Test venues: one description, from which both the engine's scenario and the brute-force rules are built.
+
+`EVERYTHING_ON` has every mechanism at work at once, at strengths at which each of them matters on most stressed paths.
+`switched_off` strips a venue down to what a closed form knows: constant volatility, unlimited keepers, no impact, no fund.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import brute_force
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from calibrate.book import Book, Density
+from calibrate.delay import delay_of
+from calibrate.liquidity import Liquidity
+from calibrate.market.constant import ConstantVolatility
+from calibrate.market.log_ou import LogOUKou
+from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
+from calibrate.policy import MarginRule, Parameters, Policy, World
+from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_normal
+from calibrate.simulate import Scenario
+from calibrate.units import SECONDS_PER_YEAR
+from calibrate.venue import Venue
+
+MINUTE = 60 / SECONDS_PER_YEAR
+DAY = 1 / 365
+
+EVERYTHING_ON = brute_force.Rules(
+    step_years=2 * MINUTE,
+    volatility=0.9,
+    log_volatility_sd=0.5,
+    reversion_per_year=365 * np.log(2) / 1.5,
+    leverage_correlation=-0.3,
+    jumps_per_year=600.0,
+    jump_volatility_exponent=1.0,
+    jump_up_probability=0.45,
+    jump_up_mean=0.012,
+    jump_down_mean=0.018,
+    drift=0.1,
+    depth=0.08,
+    depth_exponent=1.0,
+    crossover=0.02,
+    flow_weights=(0.5, 0.3, 0.2),
+    flow_times_years=(5 * MINUTE, 120 * MINUTE, np.inf),
+    oracle="push",
+    deviation=0.005,
+    heartbeat_years=59.1 * MINUTE,
+    oracle_delay_steps=1,
+    memory_years=DAY,
+    horizon_of_margin_years=DAY / 24,
+    base=0.008,
+    multiplier=1.0,
+    floor=0.005,
+    lowest=0.004,
+    highest=0.2,
+    allowance=0.5,
+    initial_ratio=1.6,
+    keeper_delay_steps=2,
+    recheck=True,
+    unlimited_keepers=False,
+    penalty=0.012,
+    keeper_share=0.6,
+    gas=0.0005,
+    half_spread=0.0004,
+    fund=0.0004,
+)
+
+
+@dataclass(frozen=True)
+class TestBook:
+    """Cohorts of accounts spread evenly over bands of collateral: per cohort its side, weight and (low, high, share) bands,
+    which must touch. With `responds` collateral scales with the initial requirement over `reference_margin`."""
+
+    __test__ = False
+    cohorts: tuple[tuple[int, float, tuple[tuple[float, float, float], ...]], ...]
+    responds: bool = False
+    reference_margin: float = 1.0
+
+    def continuum(self, dtype: type = np.float64) -> Book:
+        knots = np.array([[bands[0][0], *(band[1] for band in bands)] for _, _, bands in self.cohorts])
+        shares = np.array([np.cumsum([0.0, *(band[2] for band in bands)]) for _, _, bands in self.cohorts])
+        as_array = lambda values: jnp.asarray(np.asarray(values, dtype))  # noqa: E731
+        return Book(
+            as_array([side for side, _, _ in self.cohorts]),
+            as_array([weight for _, weight, _ in self.cohorts]),
+            Density(as_array(knots), as_array(shares)),
+            as_array(self.reference_margin),
+            self.responds,
+        )
+
+    def accounts(self, number: int) -> brute_force.Accounts:
+        """`number` accounts a cohort, each standing for an equal share: the midpoints of the quantiles."""
+        shares = (np.arange(number) + 0.5) / number
+        parts = []
+        for cohort, (side, weight, bands) in enumerate(self.cohorts):
+            levels = np.interp(
+                shares, np.cumsum([0.0, *(b[2] for b in bands)]), [bands[0][0], *(b[1] for b in bands)]
+            )
+            parts.append((np.full(number, side), levels, np.full(number, weight / number), np.full(number, cohort)))
+        side, collateral, weight, cohort = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return brute_force.Accounts(
+            side=side,
+            collateral=collateral,
+            weight=weight,
+            cohort=cohort,
+            responds=self.responds,
+            reference_margin=self.reference_margin,
+        )
+
+
+LONGS_AND_SHORTS = TestBook(
+    cohorts=(
+        (1, 0.35, ((0.025, 0.035, 0.2), (0.035, 0.06, 0.4), (0.06, 0.15, 0.4))),
+        (-1, 0.40, ((0.025, 0.035, 0.2), (0.035, 0.06, 0.4), (0.06, 0.15, 0.4))),
+        (1, 0.25, ((0.02, 0.04, 0.5), (0.04, 0.1, 0.3), (0.1, 0.3, 0.2))),
+    ),
+    responds=True,
+    reference_margin=0.03,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A venue, its accounts and a number of steps, ready for either simulator."""
+
+    rules: brute_force.Rules
+    book: TestBook
+    steps: int
+    dtype: type = np.float64
+    changes: dict = field(default_factory=dict)
+
+    def but(self, **changes: object) -> "Case":
+        return replace(self, rules=replace(self.rules, **changes))
+
+    def scenario(self) -> Scenario:
+        r = self.rules
+        with jax.enable_x64(self.dtype == np.float64):
+            f = lambda value: jnp.asarray(value, self.dtype)  # noqa: E731
+            liquidity = Liquidity(
+                f(r.depth), f(r.depth_exponent), f(r.crossover), *(f(w) for w in r.flow_weights[:2]),
+                *(f(t) for t in r.flow_times_years[:2]),
+            )  # fmt: skip
+            rule = MarginRule(f(r.lowest), f(r.highest), f(r.allowance), f(r.horizon_of_margin_years))
+            venue = Venue(
+                rule, f(r.gas), f(r.half_spread), f(r.fund), delay_of(r.keeper_delay_steps), r.recheck, r.unlimited_keepers
+            )
+            book = self.book.continuum(self.dtype)
+            return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)
+
+    def _market(self, f) -> ConstantVolatility | LogOUKou:
+        r = self.rules
+        if r.log_volatility_sd == 0 and r.jumps_per_year == 0:
+            return ConstantVolatility(f(r.volatility), f(r.drift))
+        start = None if r.initial_log_volatility is None else f(r.initial_log_volatility)
+        return LogOUKou(
+            f(r.volatility), f(r.log_volatility_sd), f(r.reversion_per_year), f(r.leverage_correlation),
+            f(r.jumps_per_year), f(r.jump_volatility_exponent), f(r.jump_up_probability), f(r.jump_up_mean),
+            f(r.jump_down_mean), f(r.drift), start,
+        )  # fmt: skip
+
+    def _oracle(self, f) -> Oracle:
+        r = self.rules
+        if r.oracle == "exact":
+            return ExactOracle(delay_of(r.oracle_delay_steps))
+        if r.oracle == "push":
+            return PushOracle(f(r.deviation), f(r.heartbeat_years), delay_of(r.oracle_delay_steps))
+        return ContinuousOracle(delay_of(0))
+
+    def parameters(self) -> Parameters:
+        r = self.rules
+        with jax.enable_x64(self.dtype == np.float64):
+            values = [r.base, r.multiplier, r.floor, r.initial_ratio, r.penalty, r.keeper_share, r.memory_years]
+            f = lambda value: jnp.asarray(value, self.dtype)  # noqa: E731
+            return Parameters(Policy(*(f(v) for v in values)), World(f(r.scale), f(1.0)))
+
+    def brute_force(self, *, seed: int, paths: np.ndarray, accounts: int) -> dict[str, np.ndarray]:
+        """The same paths, account by account."""
+        with jax.enable_x64(True):
+            ids, key = path_ids(paths), seed_words(seed)
+            steps = jnp.arange(self.steps, dtype=jnp.uint32)
+            shocks = shocks_of_steps(key, ids, steps, np.dtype(np.float64), continuous=True)
+            start = np.asarray(start_normal(key, ids, np.dtype(np.float64)))
+        return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *(np.asarray(s) for s in shocks))
+
+
+def switched_off(
+    *, volatility: float, step_years: float, margin: float, keeper_delay_steps: int, half_spread: float = 0.0,
+    oracle: str = "exact",
+) -> brute_force.Rules:  # fmt: skip
+    """A venue without anything that the closed forms leave out."""
+    return replace(
+        EVERYTHING_ON,
+        step_years=step_years,
+        volatility=volatility,
+        log_volatility_sd=0.0,
+        jumps_per_year=0.0,
+        leverage_correlation=0.0,
+        drift=0.0,
+        depth=1e9,
+        oracle=oracle,
+        oracle_delay_steps=0,
+        base=margin,
+        multiplier=0.0,
+        floor=0.0,
+        lowest=0.0,
+        highest=1.0,
+        allowance=0.0,
+        initial_ratio=1.0,
+        keeper_delay_steps=keeper_delay_steps,
+        recheck=False,
+        unlimited_keepers=True,
+        penalty=0.0,
+        keeper_share=1.0,
+        gas=0.0,
+        half_spread=half_spread,
+        fund=0.0,
+    )
