@@ -1,7 +1,7 @@
 """The most efficient policy that keeps within its limits, on frozen shocks.
 
 On a fixed set of paths objective and limits are smooth, deterministic functions of the free parameters, with exact derivatives;
-sequential quadratic programming (SLSQP, Kraft 1988) then needs a dozen evaluations. Only a few paths come near a rare
+sequential quadratic programming (`trust_region.py`) then needs a dozen evaluations. Only a few paths come near a rare
 insolvency, and which ones hardly depends on the policy. So all paths are simulated once, without derivatives, to find them
 (*screening*); the search runs on those alone; and every path is simulated again at the solution to see that none was missed. Path numbers,
 not paths, are what is kept: the shocks of a path can be made again from its number.
@@ -10,20 +10,25 @@ not paths, are what is kept: the shocks of a path can be made again from its num
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_width
 from calibrate.metrics import user_cost
 from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent
 from calibrate.simulate import Sample, Scenario, simulate, with_values
+from calibrate.trust_region import Local, minimise
 
 # Paths for the objective: means of margin and user cost vary little from path to path.
 _OBJECTIVE_PATHS = 4096
 # A limit counts as kept when it is exceeded by no more than this factor on the optimiser's own sample.
 _TOLERANCE = 1.01
-# Share of a limit below which the optimiser does not care how much safer still a policy is.
+# Limits are searched in logarithms, with this share of the limit added, so that where one is far from binding its slope is
+# near zero instead of infinite.
 _FLOOR = 0.02
+
+
+_ROUGH = {"radius": 0.15, "smallest_gain": 1e-3}
+_FINE = {"radius": 0.05, "smallest_gain": 2e-5}
 
 
 class FreeParameter(NamedTuple):
@@ -169,10 +174,8 @@ def solve(sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, ro
     point = np.clip(start, problem.low, problem.high)
     for number in range(rounds):
         sample.screen(point, tightening)
-        point = _search(sample, point, targets)
-        if _worst(sample.evaluate(point), targets) > _TOLERANCE:
-            point = _search(sample, _safest(sample, point, targets), targets)
-        # Once is not enough: the smoothing of the first round was set far from the solution.
+        # The first round is rough and not enough: its smoothing is set far from the solution.
+        point = _search(sample, point, targets, **(_ROUGH if number == 0 else _FINE))
         if number > 0 and sample.missed(point) == 0:
             break
     evaluation = sample.evaluate(point)
@@ -180,65 +183,25 @@ def solve(sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, ro
         constraint.name: value / target
         for constraint, (value, _), target in zip(problem.constraints, evaluation.limits, targets, strict=True)
     }
-    feasible = _worst(evaluation, targets) <= _TOLERANCE
-    if not feasible:
-        point = _safest(sample, point, targets)
-        safest = sample.evaluate(point)
-        excess = {
-            constraint.name: value / target
-            for constraint, (value, _), target in zip(problem.constraints, safest.limits, targets, strict=True)
-        }
-    return Solution(point, evaluation.objective, excess, feasible, sample.evaluations)
+    return Solution(point, evaluation.objective, excess, max(excess.values()) <= _TOLERANCE, sample.evaluations)
 
 
-def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """One run of sequential quadratic programming, in coordinates that run from 0 to 1 between the bounds."""
+def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray, **settings: float) -> np.ndarray:
+    """One search, in coordinates that run from 0 to 1 between the bounds and with the objective at the start as unit."""
     low, span = sample.problem.low, sample.problem.high - sample.problem.low
     unit = abs(sample.evaluate(start).objective)
 
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+    def local(x: np.ndarray) -> Local:
         evaluation = sample.evaluate(low + span * x)
-        return evaluation.objective / unit, evaluation.objective_slope * span / unit
+        values = np.array([value for value, _ in evaluation.limits])
+        slopes = np.array([slope * span for _, slope in evaluation.limits])
+        floor = _FLOOR * targets
+        return Local(
+            evaluation.objective / unit,
+            evaluation.objective_slope * span / unit,
+            np.log((values + floor) / (targets + floor)),
+            slopes / (values + floor)[:, None],
+        )
 
-    def slack(x: np.ndarray) -> np.ndarray:
-        return -np.array([g for g, _ in _log_excess(sample.evaluate(low + span * x), targets)])
-
-    def slack_slope(x: np.ndarray) -> np.ndarray:
-        return -np.array([slope * span for _, slope in _log_excess(sample.evaluate(low + span * x), targets)])
-
-    found = minimize(
-        objective,
-        (start - low) / span,
-        jac=True,
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * len(low),
-        constraints={"type": "ineq", "fun": slack, "jac": slack_slope},
-        options={"maxiter": 30, "ftol": 1e-5},
-    )
-    return low + span * np.clip(found.x, 0.0, 1.0)
-
-
-def _safest(sample: FrozenSample, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The point within the bounds that keeps the limits best: the least sum of what exceeds them, in logarithms."""
-    low, span = sample.problem.low, sample.problem.high - sample.problem.low
-
-    def total(x: np.ndarray) -> tuple[float, np.ndarray]:
-        parts = _log_excess(sample.evaluate(low + span * x), targets)
-        return sum(g for g, _ in parts), sum(slope * span for _, slope in parts)
-
-    found = minimize(total, (start - low) / span, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(low))
-    return low + span * np.clip(found.x, 0.0, 1.0)
-
-
-def _log_excess(evaluation: Evaluation, targets: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Logarithm of each limit's value over its target, 0 where just kept, with derivatives. A small share of the target is
-    added to both, so that a limit far from binding has a slope near zero instead of an infinite logarithm."""
-    return [
-        (float(np.log((value + _FLOOR * target) / (target + _FLOOR * target))), slope / (value + _FLOOR * target))
-        for (value, slope), target in zip(evaluation.limits, targets, strict=True)
-    ]
-
-
-def _worst(evaluation: Evaluation, targets: np.ndarray) -> float:
-    """The largest factor by which a limit exceeds its target."""
-    return max(value / target for (value, _), target in zip(evaluation.limits, targets, strict=True))
+    found = minimise(local, (start - low) / span, **settings)
+    return low + span * found.point

@@ -1,8 +1,8 @@
 """Where a label fits in a figure.
 
-The few points that a figure names must be readable whatever the data, so their labels are placed by looking: every position
-around the point is tried, and the one that covers least of what is already drawn wins. Everything is in pixels of the
-plotting area, with y downwards.
+The few points that a figure names must be readable whatever the data, so their labels are placed by looking: every
+position around the point is tried, and the one that covers least of what is already drawn wins. Everything is in pixels
+of the plotting area, with y downwards.
 """
 
 import math

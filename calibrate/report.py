@@ -1,181 +1,390 @@
 """The page that people decide by, rebuilt from a run folder alone.
 
 `build_report` reads what a run left behind, draws the figures and writes one self-contained `report.html`: what is
-recommended and why in plain words first, then the evidence, the trade-off, all metrics with their errors, what the answer
-depends on, what was assumed and where it all came from. The page loads nothing, prints well, and only the interactive
-frontier needs JavaScript. Everything that comes from a file is escaped where it enters the page: the helpers at the end of
-the module take text and return markup, and nothing else makes markup.
+recommended and why in plain words first, then the evidence, the trade-off, all metrics with their errors, what the
+answer depends on, what was assumed and where it all came from. The page loads nothing, prints well, and only the
+interactive frontier needs JavaScript. Names and messages from the files may hold anything; they reach the page through
+`markup` alone, which escapes them.
 """
 
-import json
 import math
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ValidationError
 
-from calibrate import figures, wording
-from calibrate.errors import Problem, raise_all
+from calibrate import drawing, markup, wording
+from calibrate import report_words as words
+from calibrate.figures import frontier_chart, metrics_chart, sensitivity_chart
+from calibrate.report_data import (
+    Certificate,
+    Constraint,
+    Measured,
+    Metric,
+    Recommended,
+    Run,
+    Sensitivity,
+    read_run,
+)
 from calibrate.report_style import STYLE
 
-# JSON has no "not a number"; writers use null.
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
-
-FRONTIER_COLUMNS = (
-    "label",
-    "tolerance",
-    "insolvency_probability",
-    "standard_error",
-    "low",
-    "high",
-    "margin_per_oi",
-    "margin_per_oi_standard_error",
-    "max_leverage",
-    "user_cost",
-    "user_cost_standard_error",
-    "certified",
-    "paths",
-)
-TEXT_COLUMNS = ("label", "certified")
-HEADLINES = ("insolvency_probability", "max_leverage", "margin_per_oi", "bad_debt", "user_cost")
-BANNERS = {
-    "certified": "Certified: the recommended parameters meet every constraint on fresh simulated paths.",
-    "not certified": "Not certified: the best parameters found did not pass on fresh paths. Do not adopt them as they are.",
-    "infeasible": "Infeasible: no parameters within the allowed bounds meet every constraint. Nothing is recommended.",
-}
-ASSUMED = (
-    "The price follows the fitted market model named in the job: random volatility that reverts to its usual level, and sudden "
-    "jumps whose frequency and size come from the same fit. What the fit has not seen, the simulation does not contain.",
-    "Open positions are those of the book named in the job. Nobody tops up, reduces or opens a position within the horizon.",
-    "Liquidations move the price against the venue, by a square-root law of market impact whose depth shrinks when volatility "
-    "rises; the displaced price recovers only in part.",
-    "The venue sees prices through its oracle with the delays of the job, and keepers close accounts after theirs.",
-    "The insurance fund starts at the size given in the job and gets only the penalties of the simulated liquidations.",
-)
-NOT_COVERED = (
-    "Bugs, governance attacks and manipulation of the oracle or of the underlying market.",
-    "Losses of other markets that share the same insurance fund, and loss of value of the collateral itself.",
-    "How users react to the new parameters over weeks: more leverage may be used once more is allowed.",
-    "Errors of the market model. The intervals on this page measure simulation error only; the section on what the answer "
-    "depends on shows how much a wrong assumption would matter.",
-)
-SOURCES = (
-    "P. Glasserman, Monte Carlo Methods in Financial Engineering, Springer 2004: extremes within a time step by Brownian bridge.",
-    "S. G. Kou, A Jump-Diffusion Model for Option Pricing, Management Science 48 (2002): the double-exponential jumps.",
-    "M. Broadie and P. Glasserman, Estimating Security Price Derivatives Using Simulation, Management Science 42 (1996): "
-    "pathwise derivatives.",
-    "C. J. Clopper and E. S. Pearson, The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial, "
-    "Biometrika 26 (1934): exact limits for probabilities.",
-    "F. Bucci, M. Benzaquen, F. Lillo and J.-P. Bouchaud, Crossover from Linear to Square-Root Market Impact, "
-    "arXiv 1811.05230: the impact of liquidations.",
-    "J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011: "
-    "the Philox generator.",
-)
+HEADLINES = ("insolvency_probability", "max_leverage", "margin_per_oi", "user_cost")
 
 
-# ------------------------------------------------------------------------------------------------ what a run left behind
+def build_report(run: Path) -> Path:
+    """Write `figures/` and `report.html` into the run folder, from its other files; returns the path of the page."""
+    found = read_run(run)
+    charts = _charts(found)
+    drawn = {}
+    for name, chart in charts.items():
+        formats = ("svg", "png", "html") if name == "frontier" else ("svg", "png")
+        svg, *_ = drawing.save(chart, run / "figures" / name, formats)
+        drawn[name] = _inline(svg.read_text(encoding="utf-8"), name)
+    return drawing.write_whole(run / "report.html", _page(found, drawn, charts["frontier"]).encode())
 
 
-class Parameter(BaseModel):
-    value: Number
-    incumbent: Number
-    change: Number
-    unit: str = ""
-    free: bool
-    low: Number = math.nan
-    high: Number = math.nan
-    description: str = ""
+def _charts(run: Run) -> dict[str, drawing.Chart]:
+    recommended = run.recommended
+    free = [key for key, parameter in recommended.policy.items() if parameter.free]
+    frontier = frontier_chart(_judged(run), recommended.name, recommended.horizon_days, free=free)
+    proposed = run.proposed()
+    measured = {"incumbent": run.metrics.incumbent.model_dump()} | (
+        {run.role(): proposed.model_dump()} if proposed else {}
+    )
+    charts: dict[str, drawing.Chart] = {
+        "frontier": frontier,
+        "metrics": metrics_chart(measured, recommended.name),
+    }
+    leading, elasticities = _leading(recommended), [entry.model_dump() for entry in recommended.sensitivities]
+    if any(entry["of"] == leading and math.isfinite(entry["elasticity"]) for entry in elasticities):
+        charts["sensitivities"] = sensitivity_chart(elasticities, recommended.name, of=leading)
+    return charts
 
 
-class Constraint(BaseModel):
-    name: str
-    limit: Number
-    value: Number
-    standard_error: Number
-    interval: tuple[Number, Number]
-    upper: Number
-    satisfied: bool
+def _judged(run: Run) -> pd.DataFrame:
+    """The frontier, with the proposed point named and judged by its own certificate."""
+    frontier, recommended = run.frontier.copy(), run.recommended
+    row = frontier["label"] == "recommended"
+    if run.proposed() is None:
+        return frontier[~row]
+    for constraint in recommended.certificate.constraints if recommended.certificate else []:
+        if constraint.name == "insolvency_probability":
+            frontier.loc[row, "tolerance"] = constraint.limit
+    frontier.loc[row, "certified"] = str(recommended.status == "certified")
+    frontier.loc[row, "label"] = run.role()
+    return frontier
 
 
-class Certificate(BaseModel):
-    paths: int
-    seed: int
-    attempts: int = 1
-    confidence: float
-    constraints: list[Constraint]
+# --- the page -------------------------------------------------------------------------------------------------------
 
 
-class Sensitivity(BaseModel):
-    of: str
-    parameter: str
-    kind: str
-    elasticity: Number
-    standard_error: Number
-    method: str = ""
+def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Chart) -> str:
+    sections = {
+        "recommendation": (
+            "What is recommended" if run.recommended.status == "certified" else "What was found",
+            _recommendation(run),
+        ),
+        "evidence": ("The evidence", _evidence(run.recommended)),
+        "frontier": ("Insolvency against leverage", _trade_off(drawn["frontier"])),
+        "metrics": ("Losses, costs and margin", _all_metrics(run, drawn["metrics"])),
+        "drivers": ("What the answer depends on", _drivers(run.recommended, drawn.get("sensitivities"))),
+        "scope": ("What was assumed, and what is not covered", _scope()),
+        "method": ("Method and sources", markup.paragraph(words.METHOD) + markup.bullets(words.SOURCES)),
+        "record": ("Where this page comes from", _record(run.record)),
+    }
+    links = " ".join(f'<a href="#{key}">{markup.text(heading)}</a>' for key, (heading, _) in sections.items())
+    body = "\n".join(markup.section(key, heading, content) for key, (heading, content) in sections.items())
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{drawing.CONTENT_POLICY}">\n'
+        f"<title>{markup.text(run.recommended.name)}: margin parameters</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{_header(run.recommended)}\n<nav>{links}</nav>\n{body}\n</main>\n"
+        f"{_interactive(frontier)}\n</body>\n</html>\n"
+    )
 
 
-class Recommended(BaseModel):
-    """`recommended.json`."""
-
-    name: str
-    status: Literal["certified", "not certified", "infeasible"]
-    message: str = ""
-    horizon_days: float
-    open_interest_usd: float
-    policy: dict[str, Parameter]
-    certificate: Certificate | None = None
-    sensitivities: list[Sensitivity] = []
-
-
-class Metric(BaseModel):
-    value: Number
-    standard_error: Number
-    interval: tuple[Number, Number]
-    warning: str | None = None
+def _header(recommended: Recommended) -> str:
+    about = (
+        f"Margin parameters, calibrated by simulation. Horizon {wording.horizon(recommended.horizon_days)}, "
+        f"open interest {wording.usd(recommended.open_interest_usd)}."
+    )
+    banner, message = words.BANNERS[recommended.status], recommended.message
+    return (
+        f'<h1>{markup.text(recommended.name)}</h1>\n<p class="under">{markup.text(about)}</p>\n'
+        f'<div class="banner {recommended.status.replace(" ", "-")}">{markup.text(banner)}'
+        f"{markup.paragraph(wording.sentence(message)) if message else ''}</div>"
+    )
 
 
-class Measured(BaseModel):
-    metrics: dict[str, Metric]
-    paths: int
-    horizon_days: float
-    seed: int
-    tail_level: float
-    open_interest_usd: float
+def _recommendation(run: Run) -> str:
+    rows = [*_policy_rows(run.recommended), *_headline_rows(run)]
+    heads = ["", "Today (incumbent)", run.role().capitalize(), "Change", "Unit"]
+    if run.proposed() is None:
+        kept = (0, 1, 4)
+        heads, rows = [heads[column] for column in kept], [[row[column] for column in kept] for row in rows]
+    return markup.bullets(_reasons(run)) + markup.table(heads, rows)
 
 
-class Metrics(BaseModel):
-    """`metrics.json`."""
+def _reasons(run: Run) -> Iterator[str]:
+    """Plain words for what changes and what it buys."""
+    recommended, before, proposed = run.recommended, run.metrics.incumbent.metrics, run.proposed()
+    within = f"within {wording.horizon(recommended.horizon_days)}"
+    if proposed is None:
+        yield "No set of parameters is proposed; the figures on this page describe the parameters in force today."
+        chance = _chance(before["insolvency_probability"])
+        yield f"Today the chance that losses exhaust the insurance fund {within} is {chance}."
+        yield "Wider bounds, a larger insurance fund or a higher tolerance would have to come first."
+        return
+    after = proposed.metrics
+    yield _change_in_words(recommended)
+    both = before.keys() & after.keys()
+    if "insolvency_probability" in both:
+        old, new = (_chance(found["insolvency_probability"]) for found in (before, after))
+        yield f"The chance that losses exhaust the insurance fund {within} goes from {old} to {new}."
+    if "max_leverage" in both:
+        old, new = (wording.leverage(found["max_leverage"].value) for found in (before, after))
+        yield f"The highest leverage, averaged over the simulated time, goes from {old} to {new}."
+    if "bad_debt" in both:
+        old, new = (_dollars(found["bad_debt"], recommended.open_interest_usd) for found in (before, after))
+        yield f"Average losses beyond the accounts' own collateral go from {old} to {new} {within}."
 
-    incumbent: Measured
-    recommended: Measured | None = None
+
+def _change_in_words(recommended: Recommended) -> str:
+    steps = [
+        f"the {wording.lower(wording.parameter_name(key))} to {_quantity(entry.value, entry.unit)} "
+        f"(today {wording.setting(entry.incumbent)})"
+        for key, entry in recommended.policy.items()
+        if entry.change != 0
+    ]
+    if not steps:
+        return "Keep the parameters as they are."
+    verb = "Set" if recommended.status == "certified" else "The search would set"
+    return f"{verb} {wording.together(steps)}."
 
 
-class Run(NamedTuple):
-    """A run folder, read and checked."""
+def _evidence(recommended: Recommended) -> str:
+    certificate, horizon = recommended.certificate, wording.horizon(recommended.horizon_days)
+    if certificate is None:
+        return markup.paragraph("No parameters reached the check on fresh paths, so there is no certificate.")
+    level = f"{wording.number(100 * certificate.confidence)} %"
+    intro = (
+        f"The search and the check use different random numbers. After the search, {certificate.paths:,} new periods "
+        f"of {horizon} were simulated (seed {certificate.seed}). Every limit has to hold not only for the estimate but "
+        f"for its upper {level} confidence limit."
+    )
+    if certificate.attempts > 1:
+        intro += f" This was attempt {certificate.attempts}; each used new paths."
+    if recommended.status == "infeasible":
+        intro += " The set checked here was refused, and nothing tighter within the bounds was found."
+    rows = [
+        (
+            (wording.metric_name(entry.name), wording.metric_meaning(entry.name)),
+            wording.metric_value(entry.name, entry.limit),
+            _estimate(entry.name, entry),
+            wording.metric_value(entry.name, entry.upper),
+            markup.Verdict(entry.satisfied),
+        )
+        for entry in certificate.constraints
+    ]
+    heads = ["Constraint", "Limit", "Estimate ± standard error", f"Upper {level} limit", "Holds?"]
+    in_words = [_constraint_in_words(entry, certificate, horizon) for entry in certificate.constraints]
+    return markup.paragraph(intro) + markup.bullets(in_words) + markup.table(heads, rows)
 
-    recommended: Recommended
-    metrics: Metrics
-    frontier: pd.DataFrame
-    record: dict[str, Any]
 
-    def free(self) -> list[str]:
-        return [key for key, parameter in self.recommended.policy.items() if parameter.free]
+def _constraint_in_words(entry: Constraint, certificate: Certificate, horizon: str) -> str:
+    name, level = wording.metric_name(entry.name), f"{wording.number(100 * certificate.confidence)} %"
+    upper, limit = wording.metric_value(entry.name, entry.upper), wording.metric_value(entry.name, entry.limit)
+    judged = f"below {upper}, {'within' if entry.satisfied else 'NOT within'} the limit of {limit}"
+    if entry.name != "insolvency_probability":
+        return f"{name}: {_estimate(entry.name, entry)}. With {level} confidence it is {judged}."
+    days = "days" if horizon == "1 day" else f"periods of {horizon}"
+    failures = entry.value * certificate.paths
+    # Weighted paths give no whole number; then there is nothing to count.
+    counted = abs(failures - round(failures)) < 1e-6 * max(failures, 1.0)
+    seen = f"In {certificate.paths:,} simulated {days} the insurance fund was exhausted"
+    seen += f" on {round(failures):,} of them" if counted else ""
+    return (
+        f"{seen}: {wording.percent(entry.value, entry.standard_error)} within {horizon}. With {level} confidence the "
+        f"probability is {judged}."
+    )
 
 
-def read_run(folder: Path) -> Run:
-    """Everything in the folder that the report needs; all that is missing or malformed is named in one `UserError`."""
-    problems: list[Problem] = []
-    if not folder.is_dir():
-        raise_all([Problem(str(folder), "there is no such run folder; give the folder that `calibrate run` has written")])
-    recommended = _read(folder / "recommended.json", lambda text: Recommended.model_validate(json.loads(text)), problems)
-    metrics = _read(folder / "metrics.json", lambda text: Metrics.model_validate(json.loads(text)), problems)
-    record = _read(folder / "run.toml", tomllib.loads, problems)
-    frontier = _read_frontier(folder / "frontier.csv", problems)
-    raise_all(problems)
-    assert recommended is not None and metrics is not None and record is not None and frontier is not None
-    return Run(recommended, metrics, frontier, record)
+def _trade_off(drawn: str) -> str:
+    return (
+        f'{markup.paragraph(words.TRADE_OFF)}\n<div id="frontier-interactive" hidden></div>\n'
+        f'<figure id="frontier-static">{drawn}</figure>\n'
+        '<p id="frontier-hint" class="small" hidden>Point at a marker to read its values.</p>'
+    )
+
+
+def _all_metrics(run: Run, drawn: str) -> str:
+    incumbent, proposed, size = run.metrics.incumbent, run.proposed(), run.recommended.open_interest_usd
+    text = (
+        f"Means and tails over {incumbent.paths:,} simulated paths, with standard errors: as a share of open interest, "
+        "and below it in US dollars."
+    )
+    if proposed and (proposed.seed, proposed.paths) == (incumbent.seed, incumbent.paths):
+        text += " Both columns are measured on the same paths, so that their difference is sharper than either."
+    heads = ["Metric", "Today (incumbent)", *([run.role().capitalize(), "Change"] if proposed else [])]
+    rows = [_metric_row(run, key, size)[: len(heads)] for key in _ordered(incumbent.metrics)]
+    warnings = [*_warnings("Incumbent", incumbent), *(_warnings(run.role().capitalize(), proposed) if proposed else [])]
+    notes = f"<aside>{markup.bullets(warnings)}</aside>" if warnings else ""
+    return f"{markup.paragraph(text)}\n<figure>{drawn}</figure>\n{markup.table(heads, rows)}\n{notes}"
+
+
+def _warnings(whose: str, measured: Measured) -> Iterator[str]:
+    for key, metric in measured.metrics.items():
+        if metric.warning:
+            yield f"{whose}, {wording.lower(wording.metric_name(key))}: {metric.warning}"
+
+
+def _drivers(recommended: Recommended, drawn: str | None) -> str:
+    if not recommended.sensitivities:
+        return markup.paragraph("No sensitivities were computed in this run.")
+    rows = [
+        (
+            wording.parameter_name(entry.parameter),
+            "assumption" if entry.kind == "assumption" else "parameter",
+            wording.metric_name(entry.of),
+            wording.number(entry.elasticity, entry.standard_error),
+            entry.method,
+        )
+        for entry in sorted(recommended.sensitivities, key=_by_size)
+    ]
+    table = markup.table(["", "Kind", "Effect on", "Per cent for +1 %", "Method"], rows)
+    figure = f"<figure>{drawn}</figure>" if drawn else ""
+    return markup.paragraph(words.ELASTICITIES) + _main_driver(recommended) + figure + table
+
+
+def _main_driver(recommended: Recommended) -> str:
+    """The assumption that matters most, in one sentence."""
+    leading = _leading(recommended)
+    assumed = [entry for entry in recommended.sensitivities if entry.kind == "assumption" and entry.of == leading]
+    first = min(assumed, key=_by_size, default=None)
+    if first is None or not math.isfinite(first.elasticity):
+        return ""
+    ratio = 1.1**first.elasticity
+    effect = f"multiplied by roughly {ratio:.2g}" if ratio > 0.1 else "divided by more than ten"
+    return markup.paragraph(
+        f"The assumption that matters most is the {wording.lower(wording.parameter_name(first.parameter))}: if it were "
+        f"10 % higher than assumed, the {wording.lower(wording.metric_name(leading))} would be {effect}."
+    )
+
+
+def _scope() -> str:
+    assumed = markup.paragraph("Assumed:") + markup.bullets(words.ASSUMED)
+    return assumed + markup.paragraph("Not covered:") + markup.bullets(words.NOT_COVERED)
+
+
+def _record(record: Mapping[str, Any]) -> str:
+    rows = [(key, str(value)) for key, value in _flat(record)]
+    return markup.paragraph(words.RECORD) + markup.table([], rows, kind="record")
+
+
+def _interactive(frontier: drawing.Chart) -> str:
+    """Puts the chart that one can point at in the place of the drawing; on paper the drawing stays."""
+    swap = (
+        ".then(function () { document.body.classList.add('interactive');"
+        " document.getElementById('frontier-interactive').hidden = false;"
+        " document.getElementById('frontier-hint').hidden = false; });"
+    )
+    draw = drawing.embedding(frontier, "frontier-interactive").rstrip(";") + swap
+    return f"<script>{drawing.javascript()}</script>\n<script>{draw}</script>"
+
+
+def _inline(svg: str, name: str) -> str:
+    """A drawing to stand beside others in one page: they number their inner parts alike, so these get a prefix."""
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg[svg.index("<svg") :])
+
+
+# --- rows and phrases -----------------------------------------------------------------------------------------------
+
+
+def _policy_rows(recommended: Recommended) -> list[list[markup.Cell]]:
+    rows: list[list[markup.Cell]] = []
+    for key, entry in recommended.policy.items():
+        reach = f"Searched from {wording.setting(entry.low)} to {wording.setting(entry.high)}."
+        bounds = reach if entry.free else "Fixed."
+        about = f"{wording.sentence(entry.description)} {bounds}" if entry.description else bounds
+        numbers = wording.setting(entry.incumbent), wording.setting(entry.value), wording.signed(entry.change)
+        rows.append([(wording.parameter_name(key), about), *numbers, entry.unit])
+    return rows
+
+
+def _headline_rows(run: Run) -> list[list[markup.Cell]]:
+    within = f"within {wording.horizon(run.recommended.horizon_days)}"
+    rows = []
+    for key in [key for key in HEADLINES if key in run.metrics.incumbent.metrics]:
+        unit = within if key == "insolvency_probability" else "" if key in wording.MULTIPLES else "of open interest"
+        rows.append([*_metric_row(run, key), unit])
+    return rows
+
+
+def _metric_row(run: Run, key: str, size: float | None = None) -> list[markup.Cell]:
+    """Name, today's value, the proposed one and the change; in dollars too where the open interest is given."""
+    old, proposed = run.metrics.incumbent.metrics[key], run.proposed()
+    new = proposed.metrics.get(key) if proposed else None
+    never_seen = new is not None and new.value == 0 and new.interval[1] > 0
+    change = "" if new is None or never_seen else wording.relative_change(old.value, new.value)
+    return [
+        (wording.metric_name(key), wording.metric_meaning(key)),
+        _value(key, old, size),
+        "" if new is None else _value(key, new, size),
+        change,
+    ]
+
+
+def _value(key: str, entry: Metric, size: float | None) -> markup.Cell:
+    if size is None or entry.value == 0 or key in wording.NOT_OF_OPEN_INTEREST:
+        return _estimate(key, entry)
+    return _estimate(key, entry), _dollars(entry, size)
+
+
+def _estimate(key: str, entry: Metric | Constraint) -> str:
+    """The value with its error; what was never seen has only an upper limit."""
+    if entry.value == 0 and entry.interval[1] > 0:
+        return f"none seen, below {wording.metric_value(key, entry.interval[1])}"
+    return wording.metric_value(key, entry.value, entry.standard_error)
+
+
+def _dollars(entry: Metric, size: float) -> str:
+    return wording.usd(entry.value * size, entry.standard_error * size)
+
+
+def _chance(entry: Metric) -> str:
+    if entry.value == 0:
+        return f"below {wording.percent(entry.interval[1])} (never seen)"
+    return f"{wording.percent(entry.value, entry.standard_error)} ({wording.odds(entry.value)})"
+
+
+def _quantity(value: float, unit: str) -> str:
+    return f"{wording.setting(value)} {unit}".strip()
+
+
+def _ordered(metrics: Mapping[str, Metric]) -> list[str]:
+    """Metrics in the order of the glossary, tails after their means, unknown ones last."""
+    known = list(wording.METRICS)
+    places = {key: [known.index(name) for name in known if key.startswith(name)] for key in metrics}
+    return sorted(metrics, key=lambda key: max(places[key], default=len(known)))
+
+
+def _leading(recommended: Recommended) -> str:
+    """The metric whose sensitivities lead: the insolvency probability where there are any."""
+    found = [entry.of for entry in recommended.sensitivities]
+    return found[0] if found and "insolvency_probability" not in found else "insolvency_probability"
+
+
+def _by_size(entry: Sensitivity) -> tuple[bool, float]:
+    known = math.isfinite(entry.elasticity)
+    return not known, -abs(entry.elasticity) if known else 0.0
+
+
+def _flat(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

@@ -1,26 +1,25 @@
 """How names and numbers read to people: on the page, in the figures and in a terminal.
 
-Names are the keys of the run folder (`base_margin_bps`, `bad_debt_es_99`); here they become labels and units. Numbers are
-rounded where their standard error says that digits stop to mean anything. Shares and probabilities are always written in
-per cent, money in US dollars, and what is not known as "n/a".
+Names are the keys of the run folder (`base_margin_bps`, `bad_debt_es_99`); here they become labels and units. Numbers
+are rounded where their standard error says that digits stop to mean anything. Shares and probabilities are always
+written in per cent, money in US dollars, and what is not known as "n/a".
 """
 
 import math
 import re
+from collections.abc import Sequence
 
 NOT_KNOWN = "n/a"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-UNITS = {"bps": "bps", "usd": "USD", "hours": "hours", "days": "days", "share": "share of 1"}
+UNITS = ("bps", "hours", "days")
 PARAMETERS = {
-    "volatility_multiplier": "Volatility multiplier",
+    "penalty": "Liquidation penalty",
     "initial_ratio": "Initial / maintenance margin",
-    "penalty_bps": "Liquidation penalty",
     "keeper_share": "Keepers' share of the penalty",
-    "margin_floor_bps": "Lowest maintenance margin",
-    "forecast_memory_hours": "Memory of the volatility forecast",
-    "forecast_memory_days": "Memory of the volatility forecast",
+    "margin_floor": "Lowest maintenance margin",
+    "forecast_memory": "Memory of the volatility forecast",
 }
 METRICS = {
     "insolvency_probability": ("Insolvency probability", "Chance that losses exceed the insurance fund."),
@@ -44,18 +43,18 @@ METRICS = {
 MULTIPLES = ("max_leverage", "margin_peak_to_trough")
 NOT_OF_OPEN_INTEREST = ("insolvency_probability", *MULTIPLES)
 HAVE_TAILS = ("bad_debt", "fund_draw", "socialised_loss")
-TAIL = re.compile(r"(?P<base>\w+?)_(?P<kind>var|es|at_risk)_(?P<level>\d+)")
+TAIL = re.compile(r"(?P<base>\w+?)_(?P<kind>var|es|at_risk)(_(?P<level>[\d.]+))?")
 
 
 def parameter_name(key: str) -> str:
-    """`base_margin_bps` -> `Base margin`."""
-    stem = key.rsplit("_", 1)[0] if parameter_unit(key) else key
-    return PARAMETERS.get(key, stem.replace("_", " ").capitalize())
+    """`base_margin_bps` -> `Base margin`, with or without the unit in the key."""
+    stem = key.removesuffix(f"_{parameter_unit(key)}")
+    return PARAMETERS.get(stem, stem.replace("_", " ").capitalize())
 
 
 def parameter_unit(key: str) -> str:
     """The unit that the key ends with, or nothing."""
-    return UNITS.get(key.rsplit("_", 1)[-1], "") if "_" in key else ""
+    return next((unit for unit in UNITS if key.endswith(f"_{unit}")), "")
 
 
 def metric_name(key: str, *, short: bool = False) -> str:
@@ -66,8 +65,8 @@ def metric_name(key: str, *, short: bool = False) -> str:
         return f"{name}, mean" if short and key in HAVE_TAILS else name
     name = metric_name(tail["base"])
     if tail["kind"] == "es":
-        return f"{name}, {'' if short else 'mean of the '}worst {number(100 * (1 - _level(tail['level'])))} %"
-    return f"{name}, {number(100 * _level(tail['level']))} % quantile"
+        return f"{name}, {'' if short else 'mean of the '}{_worst(tail)}"
+    return f"{name}, {tail['level']} % quantile" if tail["level"] else f"{name}, high quantile"
 
 
 def metric_meaning(key: str) -> str:
@@ -75,10 +74,18 @@ def metric_meaning(key: str) -> str:
     tail = TAIL.fullmatch(key)
     if not tail:
         return METRICS.get(key, ("", ""))[1]
-    worst = f"{number(100 * (1 - _level(tail['level'])))} %"
-    if tail["kind"] == "es":
-        return f"The average over the worst {worst} of simulated outcomes."
-    return f"Exceeded in {worst} of simulated outcomes."
+    share = "average over" if tail["kind"] == "es" else "level exceeded only in"
+    return f"The {share} the {_worst(tail)} of simulated outcomes."
+
+
+def metric_family(key: str) -> str:
+    """The key without the level of its tail: `bad_debt_es_99.9` -> `bad_debt_es`."""
+    tail = TAIL.fullmatch(key)
+    return f"{tail['base']}_{tail['kind']}" if tail else key
+
+
+def _worst(tail: re.Match[str]) -> str:
+    return f"worst {number(100 - float(tail['level']))} %" if tail["level"] else "worst part"
 
 
 def metric_value(key: str, value: float, error: float = math.nan) -> str:
@@ -101,6 +108,11 @@ def number(value: float, error: float = math.nan) -> str:
     return _with_error(value, error, "{}")
 
 
+def setting(value: float) -> str:
+    """A parameter, to the four digits that a proposal has."""
+    return _exact(value, 4, "{}") if math.isfinite(value) else NOT_KNOWN
+
+
 def leverage(value: float, error: float = math.nan) -> str:
     return _with_error(value, error, "{}" + TIMES)
 
@@ -110,13 +122,13 @@ def count(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """With a sign that is never lost, for changes: `+3.2`, `−16.9`."""
-    text = number(value)
+    """The change of a setting, with a sign that is never lost: `+3.2`."""
+    text = setting(value)
     return text if text == NOT_KNOWN or text == "0" or text.startswith(MINUS) else f"+{text}"
 
 
 def relative_change(old: float, new: float) -> str:
-    """From `old` to `new`: `−35 %`, `2.4× higher`, or nothing sensible when there is no base."""
+    """From `old` to `new` in per cent, or as a multiple from twice upwards."""
     if not (math.isfinite(old) and math.isfinite(new)) or old <= 0:
         return "unchanged" if old == new else NOT_KNOWN
     ratio = new / old
@@ -144,19 +156,39 @@ def horizon(days: float) -> str:
     return f"{number(amount)} {unit}" + ("" if amount == 1 else "s")
 
 
+def lower(text: str) -> str:
+    """To stand within a sentence."""
+    return text[:1].lower() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def together(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def _with_error(value: float, error: float, pattern: str, *, most_places: int = 12) -> str:
     if not math.isfinite(value):
         return NOT_KNOWN
-    sign = MINUS if value < 0 else ""
     if not (math.isfinite(error) and error > 0):
-        places = min(max(_places(value, 3), 0), most_places)
-        return sign + pattern.format(_without_trailing_zeros(_fixed(abs(value), places)))
+        return _exact(value, 3, pattern, most_places)
+    sign = MINUS if value < 0 else ""
     places = min(_places(error, 1), most_places)
     return f"{sign}{pattern.format(_fixed(abs(value), places))} ± {pattern.format(_fixed(error, places))}"
 
 
+def _exact(value: float, digits: int, pattern: str, most_places: int = 12) -> str:
+    places = min(max(_places(value, digits), 0), most_places)
+    return (MINUS if value < 0 else "") + pattern.format(_without_trailing_zeros(_fixed(abs(value), places)))
+
+
 def _places(value: float, digits: int) -> int:
-    """Decimals that show `digits` significant digits of `value`; negative: round to tens. A lone leading 1 gets one more."""
+    """Decimals that show `digits` significant digits of `value`, one more for a lone leading 1; negative for tens."""
     if value == 0 or not math.isfinite(value):
         return 0
     exponent = math.floor(math.log10(abs(value)))
@@ -180,8 +212,3 @@ def _superscript(exponent: int) -> str:
     return str(exponent).translate(
         str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
     )
-
-
-def _level(digits: str) -> float:
-    """`99` -> 0.99, `975` -> 0.975."""
-    return float(f"0.{digits}")

@@ -25,6 +25,7 @@ from calibrate.errors import Problem, UserError, raise_all
 from calibrate.market.files import FAMILIES, MOST_JUMPS_PER_WILD_MINUTE, jumps_per_wild_minute
 from calibrate.market.moments import (
     AFTER_QUANTILES,
+    AFTER_SHARE,
     QUANTILES,
     SECONDS_PER_YEAR,
     Moments,
@@ -179,10 +180,10 @@ def _check(candles: Candles, windows: Windows, family: str) -> None:
 
 @dataclass(frozen=True)
 class _Targets:
-    """The data's moments, their standard errors, the covariance of their vector, and the weight of each residual."""
+    """The data's moments, the standard errors and the covariance of their vector, and the weight of each residual."""
 
     moments: Moments
-    errors: Moments
+    errors: np.ndarray
     covariance: np.ndarray
     weights: np.ndarray
 
@@ -191,16 +192,47 @@ class _Targets:
         rows = data_rows(candles, windows)
         moments = Moments.of(rows)
         _check_signs(moments, candles.source)
-        draws = [Moments.of(rows.take(index)) for index in _block_indices(len(rows.returns[0]), candles, windows, rng)]
-        errors = Moments(*(np.std(draw, axis=0, ddof=1) for draw in zip(*draws, strict=True)))
-        covariance = np.cov([draw.vector() for draw in draws], rowvar=False)
+        blocks = _block_indices(len(rows.returns[0]), candles, windows, rng)
+        covariance = np.cov([Moments.of(rows.take(index)).vector() for index in blocks], rowvar=False)
+        bootstrapped = np.sqrt(np.diag(covariance))
+        errors = np.maximum(bootstrapped, _least_errors(moments, candles, windows))
+        stretch = errors / np.maximum(bootstrapped, 1e-12)
+        covariance = stretch[:, None] * covariance * stretch
 
-        logs = len(covariance) - len(moments.correlations)
-        floors = np.where(np.arange(len(covariance)) < logs, LOG_FLOOR, CORRELATION_FLOOR)
-        weights = 1 / np.sqrt(np.diag(covariance) + floors**2)
+        logs = len(errors) - len(moments.correlations)
+        floors = np.where(np.arange(len(errors)) < logs, LOG_FLOOR, CORRELATION_FLOOR)
+        weights = 1 / np.sqrt(errors**2 + floors**2)
         emphasis = [TAIL_EMPHASIS if min(q, 1 - q) < 0.02 else 1.0 for q in QUANTILES] * len(moments.quantiles)
         weights[: len(emphasis)] *= emphasis
         return cls(moments, errors, covariance, weights)
+
+
+def _least_errors(moments: Moments, candles: Candles, windows: Windows) -> np.ndarray:
+    """What the standard errors of the targets are at least. A bootstrap cannot draw the crash that did not happen: a far
+    quantile that rests on one or two events looks certain to it. With `n` independent returns, a share `p` beyond the
+    quantile and a tail that falls with the power `a`, the log of the quantile has the variance (1 - p) / (n p a^2)."""
+    years_s = candles.bars * candles.interval_s
+    horizons = dict.fromkeys((1, windows.day))
+    least = [
+        _tail_errors(row, QUANTILES, years_s / (units * windows.base_s))
+        for row, units in zip(moments.quantiles, horizons, strict=True)
+    ]
+    least += [_tail_errors(row, AFTER_QUANTILES, AFTER_SHARE * years_s / windows.base_s) for row in moments.after]
+    rest = len(moments.mean_absolute) + len(moments.correlations)
+    return np.concatenate([*least, np.zeros(rest)])
+
+
+def _tail_errors(values: np.ndarray, quantiles: tuple[float, ...], count: float) -> np.ndarray:
+    """For each quantile that has a less extreme neighbour, from which the tail's power is read."""
+    errors = np.zeros(len(values))
+    for place, quantile in enumerate(quantiles):
+        neighbour = place + (1 if quantile < 0.5 else -1)
+        beyond = min(quantile, 1 - quantile)
+        if 0 <= neighbour < len(values) and (quantile < 0.5) == (quantiles[neighbour] < 0.5):
+            steepness = np.log(min(quantiles[neighbour], 1 - quantiles[neighbour]) / beyond)
+            power = np.clip(steepness / np.log(max(values[place] / values[neighbour], 1.01)), 1, 10)
+            errors[place] = np.sqrt((1 - beyond) / (count * beyond)) / power
+    return errors
 
 
 def _check_signs(moments: Moments, source: str) -> None:
@@ -312,7 +344,7 @@ class _Misfit:
         difference = Moments.of(Rows.join(pieces)).vector() - self.targets.moments.vector()
         return np.append(self.targets.weights * difference, _jump_rate_excess(parameters))
 
-    def jacobian(self, vector: np.ndarray, step: float = 0.1) -> np.ndarray:
+    def jacobian(self, vector: np.ndarray, step: float = 0.25) -> np.ndarray:
         """Central differences. A simulated quantile is one return, whose own slope is noise: the step is wide enough to
         average over many."""
         columns = []
@@ -411,17 +443,18 @@ def _standard_errors(misfit: _Misfit, vector: np.ndarray, data_per_simulation: f
 def _goodness(targets: _Targets, model: Moments, windows: Windows) -> list[GoodnessRow]:
     names = windows.horizons()
     after = [f"{names[0]} after {kind} days" for kind in ("calm", "wild")]
-    data, errors = targets.moments, targets.errors
+    data = targets.moments
+    both = np.split(targets.errors, [data.quantiles.size, data.quantiles.size + data.after.size])
     tables = [
-        (names, QUANTILES, data.quantiles, errors.quantiles, model.quantiles),
-        (after, AFTER_QUANTILES, data.after, errors.after, model.after),
+        (names, QUANTILES, data.quantiles, both[0].reshape(data.quantiles.shape), model.quantiles),
+        (after, AFTER_QUANTILES, data.after, both[1].reshape(data.after.shape), model.after),
     ]
     return [
         {
             "horizon": horizon,
             "quantile": quantile,
             "data": _rounded(observed[row, column], 5),
-            "data_standard_error": _rounded(error[row, column], 3),
+            "data_standard_error": _rounded(error[row, column] * abs(observed[row, column]), 3),
             "model": _rounded(fitted[row, column], 5),
             "ratio": _rounded(fitted[row, column] / observed[row, column], 4),
         }
@@ -434,7 +467,8 @@ def _goodness(targets: _Targets, model: Moments, windows: Windows) -> list[Goodn
 def _autocorrelation(targets: _Targets, model: Moments, windows: Windows) -> list[AutocorrelationRow]:
     names = [("absolute returns", lag) for lag in windows.lags]
     names += [(f"leverage {windows.label(back)}", ahead) for back, ahead in windows.leverage]
-    columns = (targets.moments.correlations, targets.errors.correlations, model.correlations)
+    data = targets.moments.correlations
+    columns = (data, targets.errors[-len(data) :], model.correlations)
     return [
         {
             "what": what,

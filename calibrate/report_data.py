@@ -1,0 +1,220 @@
+"""A finished run as the report reads it: the four files of a run folder, checked.
+
+The models here say what the report relies on and nothing more; further keys in the files are left alone. Whatever is
+missing or malformed in any of the files is collected and raised together, so that one look is enough to mend a folder.
+"""
+
+import io
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from calibrate.errors import Problem, raise_all
+
+Content = TypeVar("Content")
+# JSON has no "not a number"; writers use null.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+REQUIRED_METRICS = ("insolvency_probability", "bad_debt")
+TEXT_COLUMNS = ("label", "certified")
+NUMBER_COLUMNS = (
+    "tolerance",
+    "insolvency_probability",
+    "standard_error",
+    "low",
+    "high",
+    "margin_per_oi",
+    "margin_per_oi_standard_error",
+    "max_leverage",
+    "user_cost",
+    "user_cost_standard_error",
+    "paths",
+)
+MAY_BE_EMPTY = ("tolerance", "paths", "margin_per_oi_standard_error", "user_cost_standard_error")
+
+
+class Parameter(BaseModel):
+    """One parameter of the policy, in the unit that its name ends with."""
+
+    value: Number
+    incumbent: Number
+    change: Number
+    unit: str = ""
+    free: bool
+    low: Number = math.nan
+    high: Number = math.nan
+    description: str = ""
+
+
+class Constraint(BaseModel):
+    """What was asked of a metric, and what fresh paths say. `upper` is its upper confidence limit."""
+
+    name: str
+    limit: Number
+    value: Number
+    standard_error: Number
+    interval: tuple[Number, Number]
+    upper: Number
+    satisfied: bool
+
+
+class Certificate(BaseModel):
+    """The evidence, on paths that the search did not use."""
+
+    paths: int
+    seed: int
+    attempts: int = 1
+    confidence: float
+    constraints: list[Constraint]
+
+
+class Sensitivity(BaseModel):
+    """By how many per cent the metric `of` changes for +1 % in the parameter."""
+
+    of: str
+    parameter: str
+    kind: str
+    elasticity: Number
+    standard_error: Number
+    method: str = ""
+
+
+class Recommended(BaseModel):
+    """`recommended.json`."""
+
+    name: str
+    status: Literal["certified", "not certified", "infeasible"]
+    message: str = ""
+    horizon_days: float
+    open_interest_usd: float
+    policy: dict[str, Parameter]
+    certificate: Certificate | None = None
+    sensitivities: list[Sensitivity] = []
+
+
+class Metric(BaseModel):
+    """An estimate with its error; `interval` is at 95 %."""
+
+    value: Number
+    standard_error: Number
+    interval: tuple[Number, Number]
+    warning: str | None = None
+
+
+class Measured(BaseModel):
+    """All metrics of one set of parameters."""
+
+    metrics: dict[str, Metric]
+    paths: int
+    horizon_days: float
+    seed: int
+    tail_level: float
+    open_interest_usd: float
+
+
+class Metrics(BaseModel):
+    """`metrics.json`; nothing is recommended where nothing was feasible."""
+
+    incumbent: Measured
+    recommended: Measured | None = None
+
+
+class Run(NamedTuple):
+    """A run folder. Only what was certified is called recommended; where nothing was feasible, nothing is proposed, even
+    if the search left behind something that it had tried."""
+
+    recommended: Recommended
+    metrics: Metrics
+    frontier: pd.DataFrame
+    record: dict[str, Any]
+
+    def role(self) -> str:
+        return "recommended" if self.recommended.status == "certified" else "best found"
+
+    def proposed(self) -> Measured | None:
+        return None if self.recommended.status == "infeasible" else self.metrics.recommended
+
+
+def read_run(folder: Path) -> Run:
+    """Everything in the folder that the report needs, or one `UserError` that names all that is wrong with it."""
+    if not folder.is_dir():
+        raise_all([Problem(str(folder), "there is no such run folder; give the folder that a run has written")])
+    problems: list[Problem] = []
+    recommended = _read(
+        folder / "recommended.json", lambda text: Recommended.model_validate(json.loads(text)), problems
+    )
+    metrics = _read(folder / "metrics.json", lambda text: Metrics.model_validate(json.loads(text)), problems)
+    record = _read(folder / "run.toml", tomllib.loads, problems)
+    table = _read(folder / "frontier.csv", _table, problems)
+    frontier = None if table is None else _checked(folder / "frontier.csv", table, problems)
+    if (
+        recommended is not None
+        and metrics is not None
+        and recommended.status != "infeasible"
+        and not metrics.recommended
+    ):
+        message = (
+            f"there are no metrics of the recommended parameters, but the status is {recommended.status!r}; run again"
+        )
+        problems.append(Problem(f"{folder / 'metrics.json'}: recommended", message))
+    lacking = [name for name in REQUIRED_METRICS if metrics is not None and name not in metrics.incumbent.metrics]
+    if lacking:
+        message = f"there is no {' and no '.join(lacking)}; expected all metrics of the parameters in force"
+        problems.append(Problem(f"{folder / 'metrics.json'}: incumbent.metrics", message))
+    raise_all(problems)
+    # What could not be read has been raised above.
+    assert recommended is not None
+    assert metrics is not None
+    assert record is not None
+    assert frontier is not None
+    return Run(recommended, metrics, frontier, record)
+
+
+def _read(path: Path, parse: Callable[[str], Content], problems: list[Problem]) -> Content | None:
+    """The parsed file; what is wrong with it goes to `problems` instead."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(Problem(str(path), "the file is missing; the report needs it, so run again into a new folder"))
+    except ValidationError as error:  # before ValueError, of which it is one
+        for found in error.errors():
+            key = ".".join(str(part) for part in found["loc"])
+            problems.append(Problem(f"{path}: {key}" if key else str(path), found["msg"]))
+    except (ValueError, OSError) as error:
+        problems.append(Problem(str(path), f"the file cannot be read: {error}"))
+    return None
+
+
+def _table(text: str) -> pd.DataFrame:
+    # Text is kept as it stands: a label "NA" is a label.
+    lines = io.StringIO(text)
+    return pd.read_csv(
+        lines, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=["", "nan", "NaN"]
+    )
+
+
+def _checked(path: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame | None:
+    """The frontier with numbers in all columns of numbers."""
+    found: list[Problem] = []
+    missing = [column for column in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if column not in table.columns]
+    if missing:
+        found.append(
+            Problem(str(path), f"the table lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+        )
+    elif "incumbent" not in set(table["label"]):
+        found.append(Problem(f"{path}: label", "there is no row for the incumbent, with which all others are compared"))
+    for column in [column for column in NUMBER_COLUMNS if column in table.columns]:
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        bad = table.index[numbers.isna() & (table[column].notna() | (column not in MAY_BE_EMPTY))]
+        if len(bad):
+            message = f"expected a number in every row, found {table[column].iloc[bad[0]]!r} in row {bad[0] + 1}"
+            found.append(Problem(f"{path}: {column}", message))
+        table[column] = numbers
+    problems += found
+    return None if found else table

@@ -1,0 +1,69 @@
+"""What every report says, whatever the run: statuses, assumptions, limits, method and sources.
+
+Kept apart from the page so that it can be read, and corrected, as prose. It describes the model of `docs/rules.md`.
+"""
+
+BANNERS = {
+    "certified": ("Certified: the recommended parameters meet every constraint on fresh simulated paths."),
+    "not certified": (
+        "Not certified: the best parameters found did not pass on fresh paths. Do not adopt them as they are."
+    ),
+    "infeasible": ("Infeasible: no parameters within the bounds meet every constraint. Nothing is recommended."),
+}
+
+TRADE_OFF = (
+    "More leverage for users leaves less room to close a failing position before its collateral is used up, so "
+    "insolvency becomes more likely. Each point of the line is the best set of parameters found for one "
+    "tolerance, checked on fresh paths. A venue above the line could be safer at the same leverage, or offer "
+    "more leverage at the same risk. The rows below show the parameters of each point."
+)
+
+ELASTICITIES = (
+    "How strongly the result reacts to each number that went into it: a value of 2 says that +1 % in that "
+    "number raises the result by 2 %. An assumption with a large value deserves the closest look."
+)
+
+ASSUMED = (
+    "The price follows the market model of the job: volatility that wanders around a usual level, and sudden "
+    "jumps. What the history behind that model does not contain, the simulation does not contain either.",
+    "Open positions are those of the book in the job. Within the horizon nobody opens, tops up or reduces a position.",
+    "Liquidations move the price against the venue. How far follows a square-root law of market impact, with a "
+    "depth that the job ties to volatility; the displaced price recovers over time as the job says.",
+    "The venue sees prices through its oracle, and keepers close accounts, with the delays and profit rules of "
+    "the job.",
+    "The insurance fund starts at the size given in the job and within the horizon earns liquidation penalties only.",
+)
+
+NOT_COVERED = (
+    "Faults of software, attacks on governance, and manipulation of the oracle or of the market behind it.",
+    "Other markets that draw on the same insurance fund, and a fall in the value of the collateral itself.",
+    "Trading fees, funding payments, and automatic deleveraging.",
+    "How users respond to the new parameters over the following weeks.",
+    "Errors of the market model. The intervals on this page measure simulation error alone; the section on "
+    "what the answer depends on shows how much a wrong assumption matters.",
+)
+
+METHOD = (
+    "Whole price paths are simulated together with the oracle, the keepers, the accounts and the insurance "
+    "fund. The same simulation yields the derivatives of its results with respect to the parameters, and an "
+    "optimiser follows them to the parameters that need least margin while the constraints hold. The result is "
+    "then checked on fresh paths."
+)
+
+SOURCES = (
+    "Extremes of the price within a time step, by Brownian bridge: P. Glasserman, Monte Carlo Methods in "
+    "Financial Engineering, Springer, 2004.",
+    "Double-exponential jumps: S. G. Kou, A Jump-Diffusion Model for Option Pricing, Management Science 48, 2002.",
+    "Pathwise derivatives: M. Broadie and P. Glasserman, Estimating Security Price Derivatives Using "
+    "Simulation, Management Science 42, 1996.",
+    "Exact limits for a probability: C. J. Clopper and E. S. Pearson, The Use of Confidence or Fiducial Limits "
+    "Illustrated in the Case of the Binomial, Biometrika 26, 1934.",
+    "Market impact, linear for small and square-root for large orders: F. Bucci, M. Benzaquen, F. Lillo and "
+    "J.-P. Bouchaud, Crossover from Linear to Square-Root Market Impact, arXiv 1811.05230.",
+    "Random numbers: J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, Parallel Random Numbers: As Easy "
+    "as 1, 2, 3 (Philox), SC 2011.",
+)
+
+RECORD = (
+    "What it takes to repeat the run, from run.toml in the same folder: versions, seed, hashes of the inputs, the job."
+)

@@ -1,0 +1,130 @@
+"""Constrained minimisation in few evaluations: sequential quadratic programming within a trust region.
+
+Each evaluation of a calibration is a simulation, so steps must count. At every point the problem is replaced by its linear
+limits and a quadratic objective, whose curvature is learned from the gradients seen (damped BFGS, Powell 1978); the step stays
+within a box that grows while the replacement predicts well and shrinks where it does not. Limits enter through an exact
+penalty (Fletcher's Sl1QP, "Practical Methods of Optimization", 1987, section 12.4), so that a start outside them is no
+trouble, and where they cannot be kept the search ends at the point that misses them least.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize, nnls
+
+
+class Local(NamedTuple):
+    """A problem at a point: objective and gradient, limits (kept where not positive) and their gradients by row."""
+
+    objective: float
+    gradient: np.ndarray
+    limits: np.ndarray
+    limit_gradients: np.ndarray
+
+
+class Found(NamedTuple):
+    """Where the search ended, what holds there, and how many evaluations it took."""
+
+    point: np.ndarray
+    local: Local
+    evaluations: int
+
+
+def minimise(
+    evaluate: Callable[[np.ndarray], Local],
+    start: np.ndarray,
+    *,
+    radius: float = 0.15,
+    smallest_gain: float = 2e-5,
+    smallest_radius: float = 1e-3,
+    most_evaluations: int = 40,
+) -> Found:
+    """Minimise over the unit box, starting at `start`. Coordinates should be scaled so that 0.1 is a considerable step. The
+    search ends when a step promises less than `smallest_gain` of the merit, or steps get shorter than `smallest_radius`."""
+    point = np.clip(np.asarray(start, float), 0.0, 1.0)
+    here, evaluations = evaluate(point), 1
+    curvature = np.zeros((len(point), len(point)))
+    penalty = 1.0
+    while radius > smallest_radius and evaluations < most_evaluations:
+        penalty = max(penalty, 2 * float(np.max(_multipliers(here), initial=0.0)))
+        step = _step(here, curvature, point, radius, penalty)
+        predicted = _merit(here, penalty) - _predicted(here, curvature, step, penalty)
+        if predicted < smallest_gain * max(abs(_merit(here, penalty)), 1e-3):
+            if np.max(here.limits) <= 1e-4 or penalty > 1e6:
+                break
+            # Nothing to gain although a limit is missed: perhaps only because the penalty is too small.
+            penalty *= 10
+            continue
+        there = evaluate(point + step)
+        evaluations += 1
+        gained = _merit(here, penalty) - _merit(there, penalty)
+        curvature = _updated(curvature, here, there, step)
+        longest = float(np.max(np.abs(step)))
+        if gained < 0.25 * predicted:
+            radius = 0.4 * min(radius, longest)
+        elif gained > 0.75 * predicted and longest > 0.9 * radius:
+            radius = min(2 * radius, 0.5)
+        if gained > 0:
+            point, here = point + step, there
+    return Found(point, here, evaluations)
+
+
+def _merit(local: Local, penalty: float) -> float:
+    return local.objective + penalty * float(np.sum(np.maximum(local.limits, 0.0)))
+
+
+def _predicted(local: Local, curvature: np.ndarray, step: np.ndarray, penalty: float) -> float:
+    """The merit that the replacement problem promises after a step."""
+    quadratic = local.objective + local.gradient @ step + step @ curvature @ step / 2
+    return float(quadratic + penalty * np.sum(np.maximum(local.limits + local.limit_gradients @ step, 0.0)))
+
+
+def _step(local: Local, curvature: np.ndarray, point: np.ndarray, radius: float, penalty: float) -> np.ndarray:
+    """The best step within the box for the replacement problem; slacks carry what exceeds the limits."""
+    size, limits = len(point), len(local.limits)
+    # A little curvature everywhere keeps the replacement problem strictly convex.
+    hessian = curvature + 1e-8 * np.eye(size)
+
+    def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
+        d, slack = z[:size], z[size:]
+        bent = hessian @ d
+        slope = np.concatenate([local.gradient + bent, np.full(limits, penalty)])
+        return float(local.gradient @ d + d @ bent / 2 + penalty * slack.sum()), slope
+
+    rows = np.hstack([-local.limit_gradients, np.eye(limits)])
+    low, high = np.maximum(-radius, -point), np.minimum(radius, 1 - point)
+    found = minimize(
+        objective,
+        np.concatenate([np.zeros(size), np.maximum(local.limits, 0.0)]),
+        jac=True,
+        method="SLSQP",
+        bounds=[*zip(low, high, strict=True), *[(0.0, None)] * limits],
+        constraints={"type": "ineq", "fun": lambda z: rows @ z - local.limits, "jac": lambda z: rows},
+        options={"maxiter": 100, "ftol": 1e-12},
+    )
+    return np.clip(found.x[:size], low, high)
+
+
+def _multipliers(local: Local) -> np.ndarray:
+    """Estimates of the limits' shadow prices: what best balances the gradients, among limits that nearly bind."""
+    binding = local.limits > -0.1
+    prices = np.zeros(len(local.limits))
+    if binding.any():
+        prices[binding], _ = nnls(local.limit_gradients[binding].T, -local.gradient)
+    return prices
+
+
+def _updated(curvature: np.ndarray, here: Local, there: Local, step: np.ndarray) -> np.ndarray:
+    """Damped BFGS on the Lagrangian, kept positive semidefinite."""
+    prices = _multipliers(there)
+    change = (there.gradient - here.gradient) + prices @ (there.limit_gradients - here.limit_gradients)
+    if not curvature.any():
+        # The first update starts from the size of the curvature seen along the first step.
+        curvature = max(float(step @ change) / float(step @ step), 1e-3) * np.eye(len(step))
+    bent = curvature @ step
+    along, seen = float(step @ bent), float(step @ change)
+    if seen < 0.2 * along:
+        share = 0.8 * along / (along - seen)
+        change, seen = share * change + (1 - share) * bent, 0.2 * along
+    return curvature - np.outer(bent, bent) / along + np.outer(change, change) / seen
