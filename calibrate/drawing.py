@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import altair as alt
 import vl_convert
 
-Chart = alt.LayerChart | alt.VConcatChart
+Drawable = alt.LayerChart | alt.VConcatChart | dict[str, Any]
 C = TypeVar("C", alt.LayerChart, alt.VConcatChart)
 
 WIDTH = 665.0  # of the plotting area; about 760 with the axis
@@ -91,12 +91,13 @@ def styled(chart: C, title: str, subtitle: list[str]) -> C:
     )
 
 
-def save(chart: Chart, stem: Path, formats: Sequence[str] = ("html", "svg", "png")) -> list[Path]:
+def save(chart: Drawable, stem: Path, formats: Sequence[str] = ("html", "svg", "png")) -> list[Path]:
     """Write `stem.html`, `stem.svg`, `stem.png`; each appears whole or not at all."""
+    made_of = specification(chart)
     makers = {
-        "html": lambda: page(chart, stem.name).encode(),
-        "svg": lambda: svg(chart).encode(),
-        "png": lambda: png(chart),
+        "html": lambda: page(made_of, stem.name).encode(),
+        "svg": lambda: svg(made_of).encode(),
+        "png": lambda: png(made_of),
     }
     unknown = [form for form in formats if form not in makers]
     if unknown:
@@ -104,15 +105,20 @@ def save(chart: Chart, stem: Path, formats: Sequence[str] = ("html", "svg", "png
     return [write_whole(stem.with_name(f"{stem.name}.{form}"), makers[form]()) for form in formats]
 
 
-def svg(chart: Chart) -> str:
-    return vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=_vega_lite())
+def specification(chart: Drawable) -> dict[str, Any]:
+    """The chart as Vega-Lite, checked against its schema. That takes a while, so whoever needs it often keeps it."""
+    return chart if isinstance(chart, dict) else chart.to_dict()
 
 
-def png(chart: Chart) -> bytes:
-    return vl_convert.vegalite_to_png(chart.to_dict(), vl_version=_vega_lite(), scale=2)
+def svg(chart: Drawable) -> str:
+    return vl_convert.vegalite_to_svg(specification(chart), vl_version=_vega_lite())
 
 
-def page(chart: Chart, title: str) -> str:
+def png(chart: Drawable) -> bytes:
+    return vl_convert.vegalite_to_png(specification(chart), vl_version=_vega_lite(), scale=2)
+
+
+def page(chart: Drawable, title: str) -> str:
     """A page that shows the interactive chart and loads nothing."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -128,12 +134,12 @@ def javascript() -> str:
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=_vega_lite())
 
 
-def embedding(chart: Chart, element: str) -> str:
+def embedding(chart: Drawable, element: str) -> str:
     """The script that draws the chart into an element of the page, once `javascript()` has been loaded."""
     # No text of ours may close the script element that it stands in.
-    specification = json.dumps(chart.to_dict()).replace("<", "\\u003c")
+    text = json.dumps(specification(chart)).replace("<", "\\u003c")
     options = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
-    return f"vegaEmbed({json.dumps('#' + element)}, {specification}, {json.dumps(options)});"
+    return f"vegaEmbed({json.dumps('#' + element)}, {text}, {json.dumps(options)});"
 
 
 def write_whole(path: Path, content: bytes) -> Path:

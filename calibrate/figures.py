@@ -117,7 +117,7 @@ def sensitivity_chart(
     rows = pd.DataFrame(_elasticity_rows(sensitivities, of))
     order, metric = list(rows["parameter"]), wording.lower(wording.metric_name(of))
     shared: dict[str, Any] = {
-        "scale": alt.Scale(domain=padded([0.0, *rows["low"], *rows["high"]], 0.09), nice=False),
+        "scale": alt.Scale(domain=padded([0.0, *rows["low"], *rows["high"]], 0.13), nice=False),
         "axis": alt.Axis(title=f"Change of the {metric} in per cent, for +1 %", tickCount=8),
     }
     present = [(colour, kind) for colour, kind in INFLUENCES.values() if kind in set(rows["kind"])]
@@ -165,7 +165,7 @@ def _elasticity_rows(sensitivities: Sequence[Mapping[str, Any]], of: str) -> lis
                 "method": entry["method"],
                 "value": value,
                 "elasticity": wording.number(value, error),
-                "short": f"{'+' if value > 0 else ''}{wording.number(value)}",
+                "short": (f"{value:+.2g}" if abs(value) < 10 else f"{value:+.0f}").replace("-", wording.MINUS),
                 "low": value - 1.96 * error,
                 "high": value + 1.96 * error,
             }

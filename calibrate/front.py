@@ -84,17 +84,17 @@ def step_fronts(
 ) -> tuple[FrontState, Closes]:
     """Move the fronts by one step and account for what is closed.
 
-    `margin` is the maintenance requirement, `mid` the market price relative to the start, `flow` and `depth` the state of
+    `margin` is the maintenance requirement, `mid` the market price relative to the start, `flow` (what is still fading) and `depth` the state of
     the market before these closes, `scale` everyone's collateral relative to the reference.
     """
     liquidatable = trigger_level(book, view, margin) / scale
-    triggered = jnp.maximum(state.triggered, liquidatable)
+    triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
     target = jnp.minimum(seen, liquidatable) if venue.recheck else seen
 
     execution = execution_at(book, venue, mid, scale)
     distance = jnp.minimum(target, execution.cover) - state.closed_level
-    reach = jnp.maximum(target, state.closed_level)
+    reach = advance(state.closed_level, target)
 
     def close() -> tuple[CohortPath, Below]:
         level = _within_capacity(state, reach, mid, flow, depth, book, venue, liquidity, policy)
@@ -107,6 +107,11 @@ def step_fronts(
     closes = account_for(book, policy, execution, state, closed_level, closed - state.closed, scale)
     closes = closes._replace(distance=jnp.max(distance, axis=0))
     return FrontState(triggered, closed_level, closed, under_way), closes
+
+
+def advance(front: CohortPath, level: CohortPath) -> CohortPath:
+    """A front moves up to a level, and never back."""
+    return jnp.maximum(front, level)
 
 
 def trigger_level(book: Book, view: OracleView, margin: PerPath) -> CohortPath:

@@ -45,9 +45,6 @@ class Frontier(NamedTuple):
     leverage: tuple[float, float]
     probability: tuple[float, float]
 
-    def only(self, condition: str) -> alt.Chart:
-        return alt.Chart(self.points).transform_filter(condition)
-
     def extent(self) -> float:
         """Room for the numbers of the vertical axes, the same in all panels so that their headings line up."""
         return 16 + 6.8 * max(len(wording.percent(tick)) for tick in [1e-3, *log_ticks(self.probability)])
@@ -74,10 +71,11 @@ def frontier_chart(
 ) -> alt.VConcatChart:
     """How likely is insolvency at each level of leverage, and which parameters buy it?
 
-    `frontier` has one row per point of the trade-off (`label` is "frontier"), one for the incumbent and one for the
-    recommended parameters ("recommended", or "best found" where no certificate was granted). `free` names the parameters to draw; by default those that vary along the frontier.
+    `frontier` has one row per point of the trade-off (`label` is "frontier"), one for the incumbent and one for what
+    a run proposes ("recommended", or "best found" where the certificate was refused). `free` names the parameters to
+    draw; by default those that vary along the frontier.
     """
-    prepared = _prepare(frontier)
+    prepared = prepare(frontier)
     drawn = [key for key in prepared.parameters if (_varies(frontier, key) if free is None else key in free)]
     hover = alt.selection_point(name="hover", fields=["point"], on="pointerover", clear="pointerout", empty=False)
     panels = [_trade_off(prepared, horizon_days, hover, last=not drawn)]
@@ -86,10 +84,13 @@ def frontier_chart(
         f"Chance that losses exceed the insurance fund within {wording.horizon(horizon_days)}, by leverage offered.",
         "Lower and further right is better. Bars are 95 % intervals, on paths that the search did not use.",
     ]
-    return styled(alt.vconcat(*panels, spacing=18), f"{name}: insolvency against leverage", subtitle)
+    # The rows belong to the whole; layers that carried their own copies would make drawing slow.
+    chart = alt.VConcatChart(vconcat=panels, data=prepared.points, spacing=18)
+    return styled(chart, f"{name}: insolvency against leverage", subtitle)
 
 
-def _prepare(frontier: pd.DataFrame) -> Frontier:
+def prepare(frontier: pd.DataFrame) -> Frontier:
+    """Decide how every point is drawn, before anything is."""
     points = frontier.sort_values("max_leverage", kind="stable").reset_index(drop=True)
     parameters = _parameters(points)
     tips = [_tooltip(row, parameters) for _, row in points.iterrows()]
@@ -127,13 +128,12 @@ def is_true(value: object) -> bool:
 
 def _tooltip(row: pd.Series, parameters: Sequence[str]) -> dict[str, str]:
     asked, seen = not pd.isna(row["tolerance"]), row["insolvency_probability"] > 0
+    probability = wording.percent(row["insolvency_probability"], row["standard_error"])
     verdict = f", {CERTIFIED if is_true(row['certified']) else UNCERTIFIED}" if asked else ""
     texts = {
         "Point": f"{row['label']}{verdict}",
         "Tolerance": wording.percent(row["tolerance"]),
-        "Insolvency probability": wording.percent(row["insolvency_probability"], row["standard_error"])
-        if seen
-        else "none seen",
+        "Insolvency probability": probability if seen else "none seen",
         "95 % interval": f"{wording.percent(row['low'])} to {wording.percent(row['high'])}",
         "Highest leverage": wording.leverage(row["max_leverage"]),
         "Initial margin": wording.percent(row["margin_per_oi"], row["margin_per_oi_standard_error"]),
@@ -154,13 +154,13 @@ def _trade_off(frontier: Frontier, horizon_days: float, hover: alt.Parameter, *,
     axes = Axes(
         _leverage(frontier, first=True, last=last), alt.Scale(type="log", domain=frontier.probability, nice=False), axis
     )
-    bars = frontier.only("datum.insolvency_probability > 0").mark_rule(strokeWidth=1.6)
+    bars = _only("datum.insolvency_probability > 0").mark_rule(strokeWidth=1.6)
     layers = [
         *_tolerance_rule(frontier, axes),
-        _line(frontier, f"datum.kind === '{CERTIFIED}'").encode(**axes.at("shown")),
+        _line(f"datum.kind === '{CERTIFIED}'").encode(**axes.at("shown")),
         bars.encode(**axes.at("bar_low"), y2="high:Q", color=alt.Color("colour:N", scale=None)),
         _marks(frontier, legend=True).encode(**axes.at("shown")),
-        _named_marks(frontier).encode(**axes.at("shown")),
+        _named_marks().encode(**axes.at("shown")),
         *_labels(frontier, axes),
         *_hover(frontier, axes, "shown", hover),
     ]
@@ -173,9 +173,9 @@ def _along_the_frontier(frontier: Frontier, key: str, hover: alt.Parameter, *, l
     scale = alt.Scale(domain=padded(frontier.points[key], 0.15), nice=False, zero=False)
     axes = Axes(_leverage(frontier, last=last), scale, alt.Axis(tickCount=3, title=None, minExtent=frontier.extent()))
     layers = [
-        _line(frontier, f"datum.kind !== '{UNCERTIFIED}'").encode(**axes.at(key)),
+        _line(f"datum.kind !== '{UNCERTIFIED}'").encode(**axes.at(key)),
         _marks(frontier, legend=False).encode(**axes.at(key)),
-        _named_marks(frontier).encode(**axes.at(key)),
+        _named_marks().encode(**axes.at(key)),
         *_hover(frontier, axes, key, hover),
     ]
     return _panel(layers, _parameter_title(key), PARAMETER_HEIGHT)
@@ -188,14 +188,14 @@ def _leverage(frontier: Frontier, *, first: bool = False, last: bool) -> alt.X:
     return alt.X("max_leverage:Q", scale=alt.Scale(domain=frontier.leverage, nice=False, zero=False), axis=axis)
 
 
-def _line(frontier: Frontier, condition: str) -> alt.Chart:
-    line = frontier.only(f"datum.label === 'frontier' && {condition}")
+def _line(condition: str) -> alt.Chart:
+    line = _only(f"datum.label === 'frontier' && {condition}")
     return line.mark_line(color=BLUE, strokeWidth=2, opacity=0.5).encode(order="max_leverage:Q")
 
 
 def _marks(frontier: Frontier, *, legend: bool) -> alt.Chart:
     """The points of the frontier; their legend stands once, above the upper panel."""
-    marks = frontier.only("datum.label === 'frontier'").mark_point(size=48, strokeWidth=1.7, opacity=1)
+    marks = _only("datum.label === 'frontier'").mark_point(size=48, strokeWidth=1.7, opacity=1)
     if not legend:
         return marks.encode(
             stroke=alt.value(BLUE), fill=alt.Fill("inside:N", scale=None), shape=alt.Shape("shape:N", scale=None)
@@ -212,9 +212,9 @@ def _marks(frontier: Frontier, *, legend: bool) -> alt.Chart:
     )
 
 
-def _named_marks(frontier: Frontier) -> alt.Chart:
+def _named_marks() -> alt.Chart:
     return (
-        frontier.only("datum.label !== 'frontier'")
+        _only("datum.label !== 'frontier'")
         .mark_point(size=110, strokeWidth=2, opacity=1)
         .encode(
             stroke=alt.Stroke("colour:N", scale=None),
@@ -222,6 +222,10 @@ def _named_marks(frontier: Frontier) -> alt.Chart:
             shape=alt.Shape("shape:N", scale=None),
         )
     )
+
+
+def _only(condition: str) -> alt.Chart:
+    return alt.Chart().transform_filter(condition)
 
 
 def _tolerance_rule(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
@@ -236,11 +240,14 @@ def _tolerance_rule(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
 
 def _hover(frontier: Frontier, axes: Axes, field: str, hover: alt.Parameter) -> list[alt.Chart]:
     """A wide invisible target on every point; pointing at one in the upper panel marks its leverage in all of them."""
-    rows = alt.Chart(frontier.points)
-    target = rows.mark_point(size=420, opacity=0, filled=True).encode(
-        **axes.at(field), tooltip=[alt.Tooltip(f"tip{i}:N", title=title) for i, title in enumerate(frontier.tips)]
+    target = (
+        alt.Chart()
+        .mark_point(size=420, opacity=0, filled=True)
+        .encode(
+            **axes.at(field), tooltip=[alt.Tooltip(f"tip{i}:N", title=title) for i, title in enumerate(frontier.tips)]
+        )
     )
-    rule = rows.transform_filter(hover).mark_rule(color=INK, opacity=0.35, strokeWidth=1.2).encode(x=axes.x)
+    rule = alt.Chart().transform_filter(hover).mark_rule(color=INK, opacity=0.35, strokeWidth=1.2).encode(x=axes.x)
     return [rule, target.add_params(hover) if field == "shown" else target]
 
 

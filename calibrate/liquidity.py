@@ -30,6 +30,11 @@ class Flow(NamedTuple):
     def total(self) -> PerPath:
         return self.fast + self.slow + self.permanent
 
+    @property
+    def fading(self) -> PerPath:
+        """What still has to be absorbed; the permanent part is the new price."""
+        return self.fast + self.slow
+
 
 class Liquidity(eqx.Module):
     """`depth` is the flow, as a share of initial open interest, that moves the price by 2 % at median volatility; it

@@ -28,7 +28,7 @@ _FLOOR = 0.02
 
 
 _ROUGH = {"radius": 0.15, "smallest_gain": 1e-3}
-_FINE = {"radius": 0.05, "smallest_gain": 2e-5}
+_FINE = {"radius": 0.05, "smallest_gain": 2e-4}
 
 
 class FreeParameter(NamedTuple):

@@ -45,7 +45,7 @@ def build_report(run: Path) -> Path:
     return drawing.write_whole(run / "report.html", _page(found, drawn, charts["frontier"]).encode())
 
 
-def _charts(run: Run) -> dict[str, drawing.Chart]:
+def _charts(run: Run) -> dict[str, drawing.Drawable]:
     recommended = run.recommended
     free = [key for key, parameter in recommended.policy.items() if parameter.free]
     frontier = frontier_chart(_judged(run), recommended.name, recommended.horizon_days, free=free)
@@ -53,8 +53,8 @@ def _charts(run: Run) -> dict[str, drawing.Chart]:
     measured = {"incumbent": run.metrics.incumbent.model_dump()} | (
         {run.role(): proposed.model_dump()} if proposed else {}
     )
-    charts: dict[str, drawing.Chart] = {
-        "frontier": frontier,
+    charts: dict[str, drawing.Drawable] = {
+        "frontier": drawing.specification(frontier),
         "metrics": metrics_chart(measured, recommended.name),
     }
     leading, elasticities = _leading(recommended), [entry.model_dump() for entry in recommended.sensitivities]
@@ -80,7 +80,7 @@ def _judged(run: Run) -> pd.DataFrame:
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Chart) -> str:
+def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Drawable) -> str:
     sections = {
         "recommendation": (
             "What is recommended" if run.recommended.status == "certified" else "What was found",
@@ -284,7 +284,7 @@ def _record(record: Mapping[str, Any]) -> str:
     return markup.paragraph(words.RECORD) + markup.table([], rows, kind="record")
 
 
-def _interactive(frontier: drawing.Chart) -> str:
+def _interactive(frontier: drawing.Drawable) -> str:
     """Puts the chart that one can point at in the place of the drawing; on paper the drawing stays."""
     swap = (
         ".then(function () { document.body.classList.add('interactive');"
@@ -308,9 +308,10 @@ def _policy_rows(recommended: Recommended) -> list[list[markup.Cell]]:
     for key, entry in recommended.policy.items():
         reach = f"Searched from {wording.setting(entry.low)} to {wording.setting(entry.high)}."
         bounds = reach if entry.free else "Fixed."
-        about = f"{wording.sentence(entry.description)} {bounds}" if entry.description else bounds
+        name, told = wording.parameter_name(key), entry.description
+        about = f"{wording.sentence(told)} {bounds}" if told and told.lower() != name.lower() else bounds
         numbers = wording.setting(entry.incumbent), wording.setting(entry.value), wording.signed(entry.change)
-        rows.append([(wording.parameter_name(key), about), *numbers, entry.unit])
+        rows.append([(name, about), *numbers, entry.unit])
     return rows
 
 

@@ -126,8 +126,8 @@ class Metrics(BaseModel):
 
 
 class Run(NamedTuple):
-    """A run folder. Only what was certified is called recommended; where nothing was feasible, nothing is proposed, even
-    if the search left behind something that it had tried."""
+    """A run folder. Only what was certified is called recommended; where nothing was feasible, nothing is proposed,
+    even if the search left behind something that it had tried."""
 
     recommended: Recommended
     metrics: Metrics
@@ -193,10 +193,8 @@ def _read(path: Path, parse: Callable[[str], Content], problems: list[Problem]) 
 
 def _table(text: str) -> pd.DataFrame:
     # Text is kept as it stands: a label "NA" is a label.
-    lines = io.StringIO(text)
-    return pd.read_csv(
-        lines, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=["", "nan", "NaN"]
-    )
+    types, empty = dict.fromkeys(TEXT_COLUMNS, str), ["", "nan", "NaN"]
+    return pd.read_csv(io.StringIO(text), dtype=types, keep_default_na=False, na_values=empty)
 
 
 def _checked(path: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame | None:

@@ -13,9 +13,10 @@ BANNERS = {
 
 TRADE_OFF = (
     "More leverage for users leaves less room to close a failing position before its collateral is used up, so "
-    "insolvency becomes more likely. Each point of the line is the best set of parameters found for one "
-    "tolerance, checked on fresh paths. A venue above the line could be safer at the same leverage, or offer "
-    "more leverage at the same risk. The rows below show the parameters of each point."
+    "insolvency becomes more likely. Each point of the line is the best set of parameters found for one tolerance, "
+    "checked on fresh paths. A venue above the line could be safer at the same leverage, or offer more leverage at "
+    "the same risk. The rows below show the parameters of each point. All points share one set of paths, other than "
+    "that of the tables: the numbers agree within their errors."
 )
 
 ELASTICITIES = (

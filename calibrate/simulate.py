@@ -183,7 +183,7 @@ def step(
         view,
         margin,
         mid,
-        flow.total,
+        flow.fading,
         depth,
         index,
         scale,

@@ -135,11 +135,11 @@ def relative_change(old: float, new: float) -> str:
     if ratio >= 2:
         return f"{number(ratio)}{TIMES} higher"
     change = 100 * (ratio - 1)
-    return (
-        "unchanged"
-        if abs(change) < 0.05
-        else f"{'+' if change > 0 else MINUS}{_fixed(abs(change), max(_places(change, 2), 0))} %"
-    )
+    if abs(change) < 0.05:
+        return "unchanged"
+    digits = 4 if -100 < change < -99 else 2  # -99.9 % is not -100 %
+    sign = "+" if change > 0 else MINUS
+    return f"{sign}{_fixed(abs(change), max(_places(change, digits), 0))} %"
 
 
 def odds(probability: float) -> str:

@@ -243,7 +243,8 @@ class Liquidity:
             return math.inf
         profit = max(rules.keeper_share * rules.penalty - rules.gas, 0.0)
         worthwhile = depth * ((profit / self.prefactor + self.root) ** 2 - rules.crossover)
-        return max(worthwhile - side * sum(self.parts), 0.0)
+        fast, slow, _ = self.parts
+        return max(worthwhile - side * (fast + slow), 0.0)
 
     def absorb(self, net_sold: float) -> None:
         self.parts = [part + f * net_sold for part, f in zip(self.parts, self.rules.flow_weights, strict=True)]

@@ -6,8 +6,7 @@ crashes together. The model is simulated with random numbers that are drawn once
 function of the parameters, which a weighted least-squares search minimises from several starts. Standard errors are the
 sandwich formula with the covariance of the targets from a moving-block bootstrap of the data (Künsch 1989).
 
-The search simulates steps of up to 15 minutes, within which volatility stands still and several jumps may come. The
-reported goodness of fit is measured afterwards, on fresh random numbers and at the engine's step of one minute.
+The reported goodness of fit is measured afterwards, on a much longer history of fresh random numbers.
 """
 
 import tomllib
@@ -28,21 +27,15 @@ from calibrate.market.moments import (
     AFTER_SHARE,
     QUANTILES,
     SECONDS_PER_YEAR,
+    Histories,
     Moments,
-    Numbers,
-    Rows,
     Windows,
-    base_returns,
     data_rows,
-    engine_moments,
-    model_rows,
-    simulate,
+    long_run_moments,
 )
 
 SHORTEST_FIT_DAYS = 30.0
-FIT_STEP_S = 900.0
-JUMPS_PER_STEP = 3  # the most that a step of the search can hold; the engine's step of a minute holds one
-GOODNESS_YEARS = 100.0
+GOODNESS_YEARS = 1000.0
 BLOCK_DAYS = 30.0
 BOOTSTRAPS = 200
 # A model of nine parameters cannot meet some twenty targets exactly. The floors keep a target that the data happen to
@@ -124,8 +117,8 @@ def fit_candles(
         length = simulated_years or min(max(16 * years, 20.0), 80.0)
         parameters, errors, notes = _fit_log_ou_kou(targets, windows, years, length, seed, tell)
 
-    tell("measuring the model at one-minute steps")
-    model = engine_moments(parameters, windows, np.random.default_rng([seed, 4]), years=GOODNESS_YEARS)
+    tell(f"measuring the model on {GOODNESS_YEARS:.0f} fresh years")
+    model = long_run_moments(parameters, windows, np.random.default_rng([seed, 4]), years=GOODNESS_YEARS)
     return Fit(
         family,
         parameters,
@@ -146,10 +139,10 @@ def fit_candles(
 
 
 def measure_goodness(candles: Candles, parameters: Mapping[str, float], *, seed: int = 0) -> list[GoodnessRow]:
-    """How a model's quantiles compare with those of candles, on fresh random numbers at the engine's step."""
+    """How a model's quantiles compare with those of candles, on fresh random numbers."""
     windows = Windows.of(candles)
     targets = _Targets.measure(candles, windows, np.random.default_rng([seed, 1]))
-    model = engine_moments(parameters, windows, np.random.default_rng([seed, 4]), years=GOODNESS_YEARS)
+    model = long_run_moments(parameters, windows, np.random.default_rng([seed, 4]), years=GOODNESS_YEARS)
     return _goodness(targets, model, windows)
 
 
@@ -208,16 +201,16 @@ class _Targets:
 
 
 def _least_errors(moments: Moments, candles: Candles, windows: Windows) -> np.ndarray:
-    """What the standard errors of the targets are at least. A bootstrap cannot draw the crash that did not happen: a far
-    quantile that rests on one or two events looks certain to it. With `n` independent returns, a share `p` beyond the
-    quantile and a tail that falls with the power `a`, the log of the quantile has the variance (1 - p) / (n p a^2)."""
-    years_s = candles.bars * candles.interval_s
+    """What the standard errors of the targets are at least. A bootstrap cannot draw the crash that did not happen: to
+    it a far quantile that rests on one or two events looks certain. With `n` independent returns, a share `p` beyond
+    the quantile and a tail that falls with the power `a`, the variance of the quantile's log is (1 - p) / (n p a^2)."""
+    span_s = candles.bars * candles.interval_s
     horizons = dict.fromkeys((1, windows.day))
     least = [
-        _tail_errors(row, QUANTILES, years_s / (units * windows.base_s))
+        _tail_errors(row, QUANTILES, span_s / (units * windows.base_s))
         for row, units in zip(moments.quantiles, horizons, strict=True)
     ]
-    least += [_tail_errors(row, AFTER_QUANTILES, AFTER_SHARE * years_s / windows.base_s) for row in moments.after]
+    least += [_tail_errors(row, AFTER_QUANTILES, AFTER_SHARE * span_s / windows.base_s) for row in moments.after]
     rest = len(moments.mean_absolute) + len(moments.correlations)
     return np.concatenate([*least, np.zeros(rest)])
 
@@ -331,17 +324,11 @@ class _Misfit:
     def __init__(self, targets: _Targets, windows: Windows, years: float, rng: np.random.Generator):
         self.targets = targets
         self.windows = windows
-        self.steps = int(np.ceil(windows.base_s / FIT_STEP_S))
-        count = max(windows.lags[-1] * 10, round(years / 2 * SECONDS_PER_YEAR / windows.base_s))
-        self.pair = Numbers.draw_pair(rng, count * self.steps, JUMPS_PER_STEP)
+        self.histories = Histories(windows, years, rng)
 
     def residuals(self, vector: np.ndarray) -> np.ndarray:
         parameters = _parameters(vector)
-        pieces = []
-        for numbers in self.pair:
-            returns = simulate(parameters, numbers, self.windows.base_s / self.steps)
-            pieces.append(model_rows(base_returns(returns, self.steps), self.windows))
-        difference = Moments.of(Rows.join(pieces)).vector() - self.targets.moments.vector()
+        difference = self.histories.moments(parameters).vector() - self.targets.moments.vector()
         return np.append(self.targets.weights * difference, _jump_rate_excess(parameters))
 
     def jacobian(self, vector: np.ndarray, step: float = 0.25) -> np.ndarray:

@@ -1,0 +1,245 @@
+"""Every figure renders everywhere, shows its errors, and needs no network."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import made_up_run
+import pandas as pd
+import pytest
+
+from calibrate import drawing
+from calibrate.figures import frontier_chart, metrics_chart, save, sensitivity_chart
+from calibrate.frontier_figure import prepare
+
+MEASURED = {"incumbent": made_up_run.metrics(0), "recommended": made_up_run.metrics(1)}
+CHARTS = {
+    "frontier": lambda: frontier_chart(made_up_run.frontier(), "ETH-PERP", 1.0),
+    "metrics": lambda: metrics_chart(MEASURED, "ETH-PERP"),
+    "sensitivities": lambda: sensitivity_chart(made_up_run.recommended()["sensitivities"], "ETH-PERP"),
+}
+
+
+def nodes(specification: Any) -> Iterator[dict[str, Any]]:
+    """Every object inside a chart's specification."""
+    if isinstance(specification, dict):
+        yield specification
+        for value in specification.values():
+            yield from nodes(value)
+    elif isinstance(specification, list):
+        for value in specification:
+            yield from nodes(value)
+
+
+@pytest.fixture(scope="module")
+def frontier_specification() -> dict[str, Any]:
+    return CHARTS["frontier"]().to_dict()
+
+
+def marks(specification: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    layers = [node for node in nodes(specification) if isinstance(node.get("mark"), dict)]
+    return [layer for layer in layers if layer["mark"]["type"] == kind]
+
+
+def drawn_points(frontier: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the frontier chart draws, with what was prepared for them."""
+    return prepare(frontier).points
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_figure_is_written_in_every_format(name: str, tmp_path: Path) -> None:
+    page, svg, png = save(CHARTS[name](), tmp_path / "figures" / name)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert svg.read_text(encoding="utf-8").startswith("<svg")
+    assert "vegaEmbed(" in page.read_text(encoding="utf-8")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        f"{name}.html",
+        f"{name}.png",
+        f"{name}.svg",
+    ]
+
+
+def test_a_page_loads_nothing() -> None:
+    page = drawing.page(CHARTS["metrics"](), "metrics")
+    assert not re.search(r'(src|href)\s*=\s*"(https?:)?//', page)
+    assert "<link" not in page
+    assert "default-src 'none'" in page
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not as gif"):
+        save(CHARTS["metrics"](), tmp_path / "metrics", ("gif",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = drawing.write_whole(tmp_path / "page.html", b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(drawing.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        drawing.write_whole(target, b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_probability_is_on_a_logarithmic_axis_with_error_bars(frontier_specification: dict[str, Any]) -> None:
+    top = frontier_specification["vconcat"][0]
+    scales = [layer["encoding"]["y"]["scale"] for layer in marks(top, "point")]
+    assert {scale["type"] for scale in scales} == {"log"}
+    bars = [bar["encoding"] for bar in marks(top, "rule") if "y2" in bar["encoding"]]
+    assert [(bar["y"]["field"], bar["y2"]["field"]) for bar in bars] == [("bar_low", "high")]
+
+
+def test_every_free_parameter_has_a_panel_with_its_unit(frontier_specification: dict[str, Any]) -> None:
+    panels = frontier_specification["vconcat"]
+    titles = [panel["title"]["text"] for panel in panels[1:]]
+    assert titles == ["Base margin (bps)", "Volatility multiplier", "Liquidation penalty (bps)"]
+    domains = [
+        node["scale"]["domain"] for node in nodes(panels) if node.get("field") == "max_leverage" and "scale" in node
+    ]
+    assert all(domain == domains[0] for domain in domains)
+
+
+def test_the_caller_may_choose_the_panels() -> None:
+    chart = frontier_chart(made_up_run.frontier(), "ETH-PERP", 1.0, free=["initial_ratio", "not_there"])
+    assert [panel["title"]["text"] for panel in chart.to_dict()["vconcat"][1:]] == ["Initial / maintenance margin"]
+
+
+def test_tooltips_tell_everything_about_a_point(frontier_specification: dict[str, Any]) -> None:
+    told = {
+        tip["title"] for layer in marks(frontier_specification, "point") for tip in layer["encoding"].get("tooltip", [])
+    }
+    assert {"Insolvency probability", "95 % interval", "Initial margin", "Simulated paths"} <= told
+    assert {"Base margin (bps)", "Volatility multiplier", "Initial / maintenance margin"} <= told
+
+
+def test_a_point_without_events_stands_at_its_upper_limit() -> None:
+    points = drawn_points(made_up_run.frontier())
+    unseen = points[points["insolvency_probability"] == 0]
+    assert len(unseen) == 1
+    assert (unseen["shown"] == unseen["high"]).all()
+    assert list(unseen["shape"]) == ["triangle-down"]
+    assert list(unseen["inside"]) == ["white"]
+    assert (points["bar_low"] > 0).all()
+    assert (points["shown"] > 0).all()
+
+
+def test_refused_points_are_hollow_and_points_without_a_tolerance_are_not() -> None:
+    frontier = made_up_run.frontier()
+    points = drawn_points(frontier)
+    refused = points[(points["label"] == "frontier") & (points["kind"] == "not certified")]
+    assert list(refused["tolerance"]) == [1e-3]
+    assert set(refused["inside"]) == {"white"}
+    named = points[points["label"] != "frontier"].set_index("label")
+    assert "white" not in set(named["inside"])
+    assert named.loc["incumbent", "colour"] != named.loc["recommended", "colour"]
+    assert named.loc["incumbent", "shape"] != named.loc["recommended", "shape"]
+
+
+@pytest.mark.parametrize("certified", ["True", "true", True, 1])
+def test_certified_may_be_spelt_in_several_ways(certified: object) -> None:
+    frontier = made_up_run.frontier().astype({"certified": object})
+    frontier["certified"] = [certified] * len(frontier)
+    assert "not certified" not in set(drawn_points(frontier)["kind"])
+
+
+def everything_unseen() -> pd.DataFrame:
+    frontier = made_up_run.frontier()
+    frontier[["insolvency_probability", "low"]] = 0.0
+    frontier["high"] = 9.2e-6
+    return frontier
+
+
+def nothing_certified() -> pd.DataFrame:
+    frontier = made_up_run.frontier()
+    frontier["certified"] = False
+    frontier[["insolvency_probability", "low", "high", "standard_error"]] *= 1e-4
+    return frontier
+
+
+def one_point() -> pd.DataFrame:
+    return made_up_run.frontier().iloc[[3, 8]]
+
+
+@pytest.mark.parametrize(
+    "frontier", [made_up_run.frontier(infeasible=True), everything_unseen(), nothing_certified(), one_point()]
+)
+def test_odd_frontiers_are_drawn_all_the_same(frontier: pd.DataFrame) -> None:
+    svg = drawing.svg(frontier_chart(frontier, "ETH-PERP", 7.0))
+    assert "within 7 days" in svg
+    assert "Incumbent" in svg
+    assert "NaN" not in svg
+
+
+@pytest.mark.parametrize("level", ["99.9", "97.5"])
+def test_the_level_of_the_tail_may_be_any(level: str) -> None:
+    frontier = made_up_run.frontier().rename(columns={"bad_debt_es_99": f"bad_debt_es_{level}"})
+    assert prepare(frontier).parameters == list(made_up_run.PARAMETERS)
+    measured = {role: made_up_run.metrics(index) for index, role in enumerate(("incumbent", "recommended"))}
+    for part in measured.values():
+        part["metrics"] = {key.replace("_99", f"_{level}"): metric for key, metric in part["metrics"].items()}
+    assert f"worst {100 - float(level):g} %" in json.dumps(metrics_chart(measured, "ETH-PERP").to_dict())
+
+
+def test_what_was_never_lost_is_drawn_as_a_limit_or_as_zero() -> None:
+    rows = next(iter(metrics_chart(MEASURED, "ETH-PERP").to_dict()["datasets"].values()))
+    drawn = {(row["metric"], row["role"]): row["drawn"] for row in rows}
+    assert drawn["Deficit still open at the end", "recommended"] == "limit"
+    assert drawn["Bad debt, 99 % quantile", "recommended"] == "zero"
+    assert drawn["Bad debt, mean", "recommended"] == "value"
+    assert all(row["shown"] > 0 and row["bar_low"] > 0 for row in rows)
+
+
+def test_losses_are_on_a_logarithmic_axis_with_error_bars() -> None:
+    specification = metrics_chart(MEASURED, "ETH-PERP").to_dict()
+    bars = [bar["encoding"] for bar in marks(specification, "rule")]
+    assert [(bar["x"]["field"], bar["x2"]["field"], bar["x"]["scale"]["type"]) for bar in bars] == [
+        ("bar_low", "high", "log")
+    ]
+
+
+def test_the_incumbent_alone_has_a_figure_too() -> None:
+    assert "incumbent" in drawing.svg(metrics_chart({"incumbent": made_up_run.metrics(0)}, "ETH-PERP"))
+
+
+def test_sensitivities_are_sorted_by_size_and_have_error_bars() -> None:
+    entries = made_up_run.recommended()["sensitivities"]
+    specification = sensitivity_chart([*entries, entries[0] | {"elasticity": math.nan}], "ETH-PERP").to_dict()
+    rows = next(rows for rows in specification["datasets"].values() if "elasticity" in rows[0])
+    sizes = [abs(row["value"]) for row in rows]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(rows) == len(entries)
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert any(bar["encoding"].get("x2", {}).get("field") == "high" for bar in marks(specification, "rule"))
+
+
+def test_names_cannot_break_out_of_the_page() -> None:
+    name = "</script><script>alert(1)</script><b>'\""
+    chart = metrics_chart(MEASURED, name)
+    page, svg = drawing.page(chart, name), drawing.svg(chart)
+    assert "<script>alert" not in page
+    assert "<b>" not in page.split("<script>")[0]
+    assert "<script" not in svg
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2e-5, 9e-4, [2e-5, 5e-5, 1e-4, 2e-4, 5e-4]),
+        (2e-7, 2e-3, [1e-6, 1e-5, 1e-4, 1e-3]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert drawing.log_ticks((low, high)) == expected
+
+
+def test_an_axis_spans_a_decade_at_least_and_is_not_stretched_by_lower_ends() -> None:
+    low, high = drawing.log_domain([1e-4], [1e-12], [1.1e-4])
+    assert high / low >= 10
+    assert low > 1e-6
+    assert drawing.log_domain([0.0], [0.0], [0.0]) == (1e-6, 1e-2)
