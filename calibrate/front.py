@@ -53,10 +53,18 @@ class Closes(NamedTuple):
     distance: PerPath
 
 
-class Execution(NamedTuple):
-    """At what closes are done: the mid price, each cohort's closing price, and the collateral that just covers its loss."""
+class MarketNow(NamedTuple):
+    """The market as this step's closes find it: mid price, depth, all flow that displaces it, and the part that still fades."""
 
     mid: PerPath
+    depth: PerPath
+    flow: PerPath
+    fading: PerPath
+
+
+class Execution(NamedTuple):
+    """At what closes are done: each cohort's closing price, and the collateral that just covers its loss there."""
+
     price: CohortPath
     cover: CohortPath
 
@@ -71,9 +79,7 @@ def step_fronts(
     state: FrontState,
     view: OracleView,
     margin: PerPath,
-    mid: PerPath,
-    flow: PerPath,
-    depth: PerPath,
+    market: MarketNow,
     index: Index,
     scale: PerPath,
     *,
@@ -84,29 +90,37 @@ def step_fronts(
 ) -> tuple[FrontState, Closes]:
     """Move the fronts by one step and account for what is closed.
 
-    `margin` is the maintenance requirement, `mid` the market price relative to the start, `flow` (what is still fading) and `depth` the state of
-    the market before these closes, `scale` everyone's collateral relative to the reference.
+    `margin` is the maintenance requirement, `market` the state that these closes find, `scale` everyone's collateral relative
+    to the reference.
     """
     liquidatable = trigger_level(book, view, margin) / scale
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
     target = jnp.minimum(seen, liquidatable) if venue.recheck else seen
 
-    execution = execution_at(book, venue, mid, scale)
-    distance = jnp.minimum(target, execution.cover) - state.closed_level
     reach = advance(state.closed_level, target)
 
     def close() -> tuple[CohortPath, Below]:
-        level = _within_capacity(state, reach, mid, flow, depth, book, venue, liquidity, policy)
+        level = _within_capacity(state, reach, market, book, venue, liquidity, policy)
         return level, accounts_below(book.density, level)
 
     # The branch also keeps the compiler from computing these integrals anew for every quantity that uses them.
     closed_level, closed = lax.cond(
         jnp.any(reach > state.closed_level), close, lambda: (state.closed_level, state.closed)
     )
-    closes = account_for(book, policy, execution, state, closed_level, closed - state.closed, scale)
-    closes = closes._replace(distance=jnp.max(distance, axis=0))
+    newly = closed - state.closed
+    sold = jnp.sum(book.weight[:, None] * book.side[:, None] * newly.share, axis=0) * market.mid
+    execution = execution_at(book, venue, _filled(liquidity, market, sold), scale)
+    closes = account_for(book, policy, execution, state, closed_level, newly, scale)
+    distance = jnp.minimum(target, execution.cover) - state.closed_level
+    closes = closes._replace(sold=sold, distance=jnp.max(distance, axis=0))
     return FrontState(triggered, closed_level, closed, under_way), closes
+
+
+def _filled(liquidity: Liquidity, market: MarketNow, sold: PerPath) -> PerPath:
+    """The average price of this step's closes: half of the displacement that they add together is theirs to pay."""
+    before, halfway = (liquidity.displacement(flow, market.depth) for flow in (market.flow, market.flow + sold / 2))
+    return market.mid * jnp.exp(before - halfway)
 
 
 def advance(front: CohortPath, level: CohortPath) -> CohortPath:
@@ -124,15 +138,13 @@ def trigger_level(book: Book, view: OracleView, margin: PerPath) -> CohortPath:
 def execution_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath) -> Execution:
     side = book.side[:, None]
     price = mid * (1 - side * venue.half_spread)
-    return Execution(mid, price, -side * (price - 1) / scale)
+    return Execution(price, -side * (price - 1) / scale)
 
 
 def _within_capacity(
     state: FrontState,
     reach: CohortPath,
-    mid: PerPath,
-    flow: PerPath,
-    depth: PerPath,
+    market: MarketNow,
     book: Book,
     venue: Venue,
     liquidity: Liquidity,
@@ -144,11 +156,11 @@ def _within_capacity(
     wanted = accounts_below(book.density, reach).share - state.closed.share
     side = book.side[:, None]
     earned = jnp.maximum(policy.keeper_share * policy.penalty - venue.gas, 0.0)
-    profitable = liquidity.flow_that_costs(earned, depth)
-    volume = book.weight[:, None] * wanted * mid
+    profitable = liquidity.flow_that_costs(earned, market.depth)
+    volume = book.weight[:, None] * wanted * market.mid
     fraction = jnp.ones_like(wanted)
     for sign in (1.0, -1.0):
-        room = jnp.maximum(profitable - sign * flow, 0.0)
+        room = jnp.maximum(profitable - sign * market.fading, 0.0)
         asked = jnp.sum(jnp.where(side == sign, volume, 0.0), axis=0)
         short = asked > room
         fraction = jnp.where((side == sign) & short, room / jnp.where(short, asked, 1.0), fraction)
@@ -216,7 +228,7 @@ def account_for(
         returned=summed(scale * returned),
         penalty=summed(scale * penalty),
         bad_debt=summed(scale * deficit),
-        sold=summed(side * newly.share) * execution.mid,
+        sold=jnp.zeros_like(scale),
         distance=jnp.zeros_like(scale),
     )
 

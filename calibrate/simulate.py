@@ -22,6 +22,7 @@ from calibrate.book import Book
 from calibrate.front import (
     Closes,
     FrontState,
+    MarketNow,
     closed_falsely,
     execution_at,
     market_after,
@@ -182,9 +183,7 @@ def step(
         state.fronts,
         view,
         margin,
-        mid,
-        flow.fading,
-        depth,
+        MarketNow(mid, depth, flow.total, flow.fading),
         index,
         scale,
         book=scenario.book,

@@ -162,8 +162,10 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
         allowed = {side: liquidity.allowed(side, depth) for side in (1, -1)}
         closed = book.choose(eligible, price, allowed)
-        ledger.settle(book, closed, price, undisturbed=math.exp(market.log_price))
-        liquidity.absorb(float(np.sum(book.side * closed)) * price)
+        net_sold = float(np.sum(book.side * closed)) * price
+        filled = price * math.exp(displacement - liquidity.displacement(depth, added=net_sold / 2))
+        ledger.settle(book, closed, filled, undisturbed=math.exp(market.log_price))
+        liquidity.absorb(net_sold)
     ledger.mark_open(book, price)
     return ledger.outcome() | margin.outcome() | fate(book, margin, oracle) | {"final_log_price": log_price}
 
@@ -231,8 +233,9 @@ class Liquidity:
         dt, times = self.rules.step_years, self.rules.flow_times_years
         self.parts = [part * math.exp(-dt / tau) for part, tau in zip(self.parts, times, strict=True)]
 
-    def displacement(self, depth: float) -> float:
-        flow = sum(self.parts)
+    def displacement(self, depth: float, added: float = 0.0) -> float:
+        """By how much the flow, and what is added to it, lowers the log-price."""
+        flow = sum(self.parts) + added
         impact = self.prefactor * (math.sqrt(abs(flow) / depth + self.rules.crossover) - self.root)
         return math.copysign(impact, flow)
 

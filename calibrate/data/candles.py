@@ -236,7 +236,7 @@ def _check_prices(check: _Check, columns: dict[str, np.ndarray]) -> None:
     for name in ("open", "close"):
         values = columns[name]
         # Re-encoded files round; a relative 1e-9 is no contradiction.
-        outside = ((values > high * (1 + 1e-9)) | (values < low * (1 - 1e-9))) & (high >= low)
+        outside = ((values > high * (1 + 1e-9)) | (values < low * (1 - 1e-9))) & (high >= low) & (values > 0)
         found = "{:g} outside low {:g} to high {:g}"
         check.rows(outside, name, found, [values, low, high], expected="a price within the bar's range", todo=SWAPPED)
 
@@ -275,7 +275,8 @@ def _check_steps(check: _Check, times: np.ndarray, rows: np.ndarray, allow_gaps:
     lengths, counts = np.unique(steps, return_counts=True)
     interval = lengths[np.argmax(counts)]
     irregular = steps % interval != 0
-    missing = (steps > interval) & ~irregular
+    unread = np.cumsum(~np.isfinite(check.ts))[rows]
+    missing = (steps > interval) & ~irregular & (np.diff(unread) == 0)  # a row whose time is unreadable is no gap
     column = f"column {check.names['ts']}"
     if np.count_nonzero(irregular) > max(2, 0.01 * len(steps)):
         found = f"found steps of {_duration(lengths[0])} to {_duration(lengths[-1])} between bars"
