@@ -141,7 +141,7 @@ def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
     assert section.deviation_bps is not None
     assert section.heartbeat_s is not None
     deviation, heartbeat = section.deviation_bps * BPS, section.heartbeat_s / SECONDS_PER_YEAR
-    return PushOracle(jnp.asarray(deviation, dtype), jnp.asarray(heartbeat, dtype), delay)
+    return PushOracle(deviation=jnp.asarray(deviation, dtype), heartbeat=jnp.asarray(heartbeat, dtype), delay=delay)
 
 
 def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity:
@@ -160,14 +160,11 @@ def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity
 
 def _venue(job: Job, margin: MarginRule, open_interest_usd: float, dtype: np.dtype) -> Venue:
     section = job.venue
-    numbers = (
-        section.gas_usd / job.book.position_usd,
-        job.liquidity.half_spread_bps * BPS,
-        section.insurance_fund_usd / open_interest_usd,
-    )
     return Venue(
-        margin,
-        *(jnp.asarray(number, dtype) for number in numbers),
+        margin=margin,
+        gas=jnp.asarray(section.gas_usd / job.book.position_usd, dtype),
+        half_spread=jnp.asarray(job.liquidity.half_spread_bps * BPS, dtype),
+        fund=jnp.asarray(section.insurance_fund_usd / open_interest_usd, dtype),
         keeper_delay=delay_of(round(section.keeper_delay_s / job.simulation.step_s)),
         recheck=section.recheck,
         unlimited_keepers=section.keepers == "unlimited",
@@ -219,6 +216,10 @@ def warnings_of(job: Job) -> list[str]:
             rounded = steps * job.simulation.step_s
             notes.append(f"{name} is rounded from {seconds:g} s to {steps} steps ({rounded:g} s)")
     for_profit = job.venue.keepers == "for-profit"
-    if for_profit and job.policy.keeper_share.value * job.policy.penalty_bps.value * BPS <= job.venue.gas_usd / job.book.position_usd:
+    if (
+        for_profit
+        and job.policy.keeper_share.value * job.policy.penalty_bps.value * BPS
+        <= job.venue.gas_usd / job.book.position_usd
+    ):
         notes.append("under the incumbent policy keepers earn no more than their gas: nothing would be liquidated")
     return notes

@@ -6,7 +6,11 @@ inside the commands, so that `--help` answers at once.
 
 import datetime
 import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +43,7 @@ def run(job: JobFile, set_: Overrides = None, output: Output = None, as_json: As
     from calibrate import terminal
     from calibrate.pipeline import run as run_job
 
-    with terminal.Live() as live:
+    with _interruptible(), terminal.Live() as live:
         result = run_job(loaded, output or _new_folder(job, "runs"), live)
     if as_json:
         _print_json({"folder": str(result.folder), "recommended": result.recommended, "metrics": result.metrics})
@@ -65,7 +69,7 @@ def simulate(
     from calibrate import terminal
     from calibrate.pipeline import simulate_job
 
-    with terminal.Live() as live:
+    with _interruptible(), terminal.Live() as live:
         result = simulate_job(loaded, policy, live)
     if as_json:
         _print_json(result)
@@ -81,7 +85,7 @@ def frontier(job: JobFile, set_: Overrides = None, output: Output = None, as_jso
     from calibrate.pipeline import frontier_job
 
     folder = output or _new_folder(job, "frontiers")
-    with terminal.Live() as live:
+    with _interruptible(), terminal.Live() as live:
         table = frontier_job(loaded, folder, live)
     if as_json:
         _print_json({"folder": str(folder), "frontier": json.loads(table.to_json(orient="records"))})
@@ -96,7 +100,9 @@ def fit(
     candles: Annotated[Path, typer.Argument(help="OHLCV candles (CSV or Parquet).", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.", show_default=False)],
     family: Annotated[str, typer.Option(help="log-ou-kou or constant.")] = "log-ou-kou",
-    allow_gaps: Annotated[bool, typer.Option(help="Leave out returns across missing bars instead of refusing.")] = False,
+    allow_gaps: Annotated[
+        bool, typer.Option(help="Leave out returns across missing bars instead of refusing.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the simulated moments.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -108,8 +114,9 @@ def fit(
 
     command = f"calibrate fit {candles.name}{' --allow-gaps' if allow_gaps else ''} -o {output.as_posix()}"
     data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
-    fitted = fit_candles(data, family=family, seed=seed, on_progress=terminal.talk.print)
-    write_model(output, fitted, command=command)
+    with _interruptible():
+        fitted = fit_candles(data, family=family, seed=seed, on_progress=terminal.talk.print)
+        write_model(output, fitted, command=command)
     if as_json:
         _print_json({"model": str(output), "parameters": fitted.parameters, "standard_errors": fitted.standard_errors})
     else:
@@ -121,7 +128,9 @@ def fit(
 def check(
     job: JobFile,
     set_: Overrides = None,
-    gradients: Annotated[bool, typer.Option("--gradients", help="Compare derivatives with difference quotients.")] = False,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Compare derivatives with difference quotients.")
+    ] = False,
     paths: Annotated[int, typer.Option(min=2, help="Paths for --gradients.")] = 4096,
     bump: Annotated[float, typer.Option(help="Relative step of the difference quotients.")] = 1e-7,
     as_json: AsJson = False,
@@ -133,7 +142,8 @@ def check(
     from calibrate.plan import plan
 
     if gradients:
-        rows = check_job_gradients(loaded, paths, bump)
+        with _interruptible():
+            rows = check_job_gradients(loaded, paths, bump)
         if as_json:
             _print_json({"gradients": [row._asdict() | {"agrees": row.agrees} for row in rows]})
         else:
@@ -141,7 +151,8 @@ def check(
         if not all(row.agrees for row in rows):
             raise typer.Exit(1)
         return
-    planned = plan(loaded)
+    with _interruptible():
+        planned = plan(loaded)
     if as_json:
         _print_json(planned)
     else:
@@ -154,7 +165,9 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folde
     """Rebuild the figures and the report of a run folder."""
     from calibrate.report import build_report
 
-    typer.echo(f"report: {build_report(folder)}")
+    with _interruptible():
+        page = build_report(folder)
+    typer.echo(f"report: {page}")
 
 
 @app.command()
@@ -172,8 +185,8 @@ def _load(job: Path, overrides: list[str] | None) -> "LoadedJob":
     from calibrate.job import load_job
     from calibrate.runtime import configure
 
-    loaded = load_job(job, overrides or [])
     configure()
+    loaded = load_job(job, overrides or [])
     from calibrate.assemble import warnings_of
 
     for warning in warnings_of(loaded.job):
@@ -189,22 +202,48 @@ def _new_folder(job: Path, parent: str) -> Path:
 def _print(*tables: Any) -> None:
     from rich.console import Console
 
+    # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
+    console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
     for table in tables:
-        Console().print(table)
+        console.print(table)
 
 
 def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
 
 
+_INTERRUPTED = "interrupted; nothing was written"
+
+
+def _stop_at_once(*_: object) -> None:
+    os.write(2, f"{_INTERRUPTED}\n".encode())
+    os._exit(130)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """In here an interruption unwinds, so that what is half written is removed. Outside, while JAX is being imported, it ends
+    the program at once: raised inside an import it may be lost, or come out as another error."""
+    if signal.getsignal(signal.SIGINT) is _stop_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(_INTERRUPTED, err=True)
+        raise typer.Exit(130) from None
+
+
 def main() -> None:
     """Run the command line; what the user can mend is said in one line each, without a traceback."""
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, _stop_at_once)
     try:
         app()
     except UserError as error:
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing was written", err=True)
-        sys.exit(130)
+    finally:
+        if usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

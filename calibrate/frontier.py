@@ -5,6 +5,7 @@ on follows its tolerance. Points are then certified on fresh paths, the same for
 their differences are far sharper than their levels.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -41,9 +42,7 @@ class FrontierPoint(NamedTuple):
     paths: int
 
 
-def frontier(
-    problem: Problem, sweep: Sweep, named: dict[str, Parameters], listener: Listener
-) -> list[FrontierPoint]:
+def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], listener: Listener) -> list[FrontierPoint]:
     """Certified points of the sweep, and the named policies on the same paths."""
     start = values_of(problem.incumbent, problem.names)
     found: list[tuple[str, float, Parameters]] = []
@@ -74,7 +73,7 @@ def _solve_at(problem: Problem, tolerance: float, start: np.ndarray, sweep: Swee
 
 
 def _certified(
-    problem: Problem, label: str, tolerance: float, parameters: Parameters, sweep: Sweep, done
+    problem: Problem, label: str, tolerance: float, parameters: Parameters, sweep: Sweep, done: Callable[[int], None]
 ) -> FrontierPoint:  # fmt: skip
     sample = simulate(
         problem.scenario,

@@ -7,11 +7,11 @@ tables before checking, and are recorded with the run.
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from calibrate.errors import Problem, UserError, raise_all
 
@@ -117,7 +117,7 @@ class BookSection(Section):
     position_usd: Positive = 50_000.0
     leverage: Literal["responds", "fixed"] = "responds"
     resolution: Annotated[Count, Field(ge=4, le=256)] = 12
-    cohorts: list[CohortSection] | None = None
+    cohorts: Annotated[list[CohortSection], Field(min_length=1)] | None = None
     positions: str | None = None
 
     @model_validator(mode="after")
@@ -170,7 +170,7 @@ class Choice(Section):
             raise ValueError("a free parameter needs `low` and `high`")
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"`low` is {self.low:g} and `high` {self.high:g}; expected `low` to be smaller")
-        if self.low is not None and self.value < self.low or self.high is not None and self.value > self.high:
+        if (self.low is not None and self.value < self.low) or (self.high is not None and self.value > self.high):
             raise ValueError(
                 f"the incumbent value {self.value:g} lies outside its bounds [{_or_open(self.low)}, {_or_open(self.high)}]; "
                 "widen the bounds or correct the value"
@@ -199,34 +199,29 @@ def _plain_number(value: object) -> object:
 Parameter = Annotated[Choice, BeforeValidator(_plain_number)]
 
 
+def _between(low: float, high: float) -> Callable[[Choice], Choice]:
+    def check(choice: Choice) -> Choice:
+        given = (("value", choice.value), ("low", choice.low), ("high", choice.high))
+        outside = [
+            f"`{word}` is {number:g}" for word, number in given if number is not None and not low <= number <= high
+        ]
+        if outside:
+            raise ValueError(f"{', '.join(outside)}; expected {low:g} to {high:g}")
+        return choice
+
+    return check
+
+
 class PolicySection(Section):
     """What the venue chooses. A plain number is fixed; a table may set it free."""
 
-    base_margin_bps: Parameter
-    volatility_multiplier: Parameter
-    penalty_bps: Parameter
-    margin_floor_bps: Parameter = Choice(value=0.0)
-    initial_ratio: Parameter = Choice(value=2.0)
-    keeper_share: Parameter = Choice(value=0.5)
-    forecast_memory_hours: Parameter = Choice(value=24.0)
-
-    @model_validator(mode="after")
-    def _ranges(self) -> "PolicySection":
-        limits = {
-            "base_margin_bps": (0, 10_000),
-            "volatility_multiplier": (0, 100),
-            "penalty_bps": (0, 10_000),
-            "margin_floor_bps": (0, 10_000),
-            "initial_ratio": (1, 100),
-            "keeper_share": (0, 1),
-            "forecast_memory_hours": (0.01, 100_000),
-        }
-        for name, (low, high) in limits.items():
-            choice: Choice = getattr(self, name)
-            for word, value in (("value", choice.value), ("low", choice.low), ("high", choice.high)):
-                if value is not None and not low <= value <= high:
-                    raise ValueError(f"`{name}`: `{word}` is {value:g}; expected {low:g} to {high:g}")
-        return self
+    base_margin_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))]
+    volatility_multiplier: Annotated[Parameter, AfterValidator(_between(0, 100))]
+    penalty_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))]
+    margin_floor_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))] = Choice(value=0.0)
+    initial_ratio: Annotated[Parameter, AfterValidator(_between(1, 100))] = Choice(value=2.0)
+    keeper_share: Annotated[Parameter, AfterValidator(_between(0, 1))] = Choice(value=0.5)
+    forecast_memory_hours: Annotated[Parameter, AfterValidator(_between(0.01, 100_000))] = Choice(value=24.0)
 
     def choices(self) -> dict[str, Choice]:
         return {name: getattr(self, name) for name in type(self).model_fields}
@@ -263,22 +258,26 @@ class SimulationSection(Section):
 
     horizon_days: Positive = 1.0
     step_s: Positive = 60.0
-    paths: Count = 400_000
-    optimiser_paths: Count | None = None
+    paths: Annotated[Count, Field(ge=1_000)] = 400_000
+    optimiser_paths: Annotated[Count, Field(ge=100)] | None = None
     seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)] = 1
     precision: Literal["float32", "float64"] = "float32"
     tail_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
     @model_validator(mode="after")
-    def _tenth(self) -> "SimulationSection":
+    def _sizes(self) -> "SimulationSection":
+        wrong = []
         if self.optimiser_paths is not None and self.optimiser_paths * 10 > self.paths:
-            raise ValueError(
+            wrong.append(
                 f"`optimiser_paths` is {self.optimiser_paths:,} and `paths` {self.paths:,}; a certificate needs at least ten "
                 "times the optimiser's paths"
             )
-        if self.steps < 2 or self.steps > 1_000_000:
-            raise ValueError(f"`horizon_days` and `step_s` make {self.steps:,} steps; expected 2 to 1,000,000")
+        steps = self.horizon_days * 86_400 / self.step_s
+        if not 1.5 < steps < 1_000_000.5:
+            wrong.append(f"`horizon_days` and `step_s` make {steps:,.6g} steps; expected 2 to 1,000,000")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     @property
@@ -292,7 +291,7 @@ class FrontierSection(Section):
     loosest: Tolerance = 0.1
     strictest: Tolerance = 1e-4
     points: Annotated[Count, Field(ge=2, le=100)] = 9
-    paths: Count = 200_000
+    paths: Annotated[Count, Field(ge=1_000)] = 200_000
 
     @model_validator(mode="after")
     def _order(self) -> "FrontierSection":
@@ -335,7 +334,7 @@ class LoadedJob(Section):
 def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     """Read and check a job file, with `section.key=value` overrides applied."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
     except OSError as error:
         raise UserError(
@@ -353,9 +352,30 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
 def parse_job(tables: dict[str, Any], place: str) -> Job:
     """Check the tables of a job; every problem is reported with its place."""
     try:
-        return Job.model_validate(tables)
+        job = Job.model_validate(tables)
     except ValidationError as error:
         raise UserError([_problem(place, dict(details)) for details in error.errors()]) from None
+    raise_all([Problem(f"{place}: {where}", message) for where, message in _across_sections(job)])
+    return job
+
+
+def _across_sections(job: Job) -> list[tuple[str, str]]:
+    """What is wrong between sections that are each right in themselves."""
+    wrong = []
+    horizon_s = job.simulation.horizon_days * 86_400
+    for where, delay_s in (("oracle.delay_s", job.oracle.delay_s), ("venue.keeper_delay_s", job.venue.keeper_delay_s)):
+        if delay_s > horizon_s:
+            wrong.append(
+                (where, f"is {delay_s:g} s, longer than the horizon of {horizon_s:g} s; nothing would be seen of it")
+            )
+    policy, venue = job.policy, job.venue
+    charges = (policy.base_margin_bps, policy.volatility_multiplier, policy.margin_floor_bps)
+    allowance = venue.penalty_allowance * policy.penalty_bps.value
+    if not any((*(charge.value for charge in charges), allowance, venue.lowest_margin_bps)):
+        wrong.append(
+            ("policy", "asks for no margin at all; raise `base_margin_bps` or another part of the margin above 0")
+        )
+    return wrong
 
 
 def _apply(tables: dict[str, Any], override: str) -> Problem | None:
@@ -383,14 +403,26 @@ def _apply(tables: dict[str, Any], override: str) -> Problem | None:
 
 def _problem(place: str, details: dict[str, Any]) -> Problem:
     where = ".".join(str(part) for part in details["loc"])
+    kind = details["type"]
     message = details["msg"].removeprefix("Value error, ")
-    if details["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         message = f"unknown key{_did_you_mean(str(details['loc'][-1]))}"
-    elif details["type"] == "missing":
+    elif kind == "missing":
         message = "is missing; add it to the job file"
-    elif isinstance(details.get("input"), str | int | float | bool):
-        message = f"{message} (found {details['input']!r})"
+    elif kind == "model_type":
+        is_parameter = details["ctx"]["class_name"] == Choice.__name__
+        expected = "a number, or a table with `value`, `free`, `low` and `high`" if is_parameter else "a table"
+        message = f"found {_shown(details['input'])}; expected {expected}"
+    elif kind not in ("value_error", "too_short"):
+        message = f"{message} (found {_shown(details['input'])})"
     return Problem(f"{place}: {where}" if where else place, message)
+
+
+def _shown(value: object) -> str:
+    """A value from a TOML file as a person would name it."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
 
 
 def _did_you_mean(name: str) -> str:

@@ -68,7 +68,7 @@ def quantile(values: np.ndarray, level: float) -> Estimate:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     size = ordered.size
     tail = (1 - CONFIDENCE) / 2
-    ranks = binom.ppf([tail, 1 - tail], size, level).astype(int)
+    ranks = np.asarray(binom.ppf([tail, 1 - tail], size, level)).astype(int)
     low, high = ordered[np.clip(ranks, 0, size - 1)]
     value = float(ordered[min(int(np.ceil(level * size)), size) - 1])
     error = float(high - low) / (2 * float(norm.ppf(1 - tail)))

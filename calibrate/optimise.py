@@ -1,10 +1,10 @@
 """The most efficient policy that keeps within its limits, on frozen shocks.
 
-On a fixed set of paths objective and limits are smooth, deterministic functions of the free parameters, with exact derivatives;
-sequential quadratic programming (`trust_region.py`) then needs a dozen evaluations. Only a few paths come near a rare
-insolvency, and which ones hardly depends on the policy. So all paths are simulated once, without derivatives, to find them
-(*screening*); the search runs on those alone; and every path is simulated again at the solution to see that none was missed. Path numbers,
-not paths, are what is kept: the shocks of a path can be made again from its number.
+On a fixed set of paths objective and limits are smooth, deterministic functions of the free parameters, with exact
+derivatives; sequential quadratic programming (`trust_region.py`) then needs a dozen evaluations. Only a few paths come near
+a rare insolvency, and which ones hardly depends on the policy. So all paths are simulated once, without derivatives, to
+find them (*screening*); the search runs on those alone; and every path is simulated again at the solution to see that none
+was missed. Path numbers, not paths, are what is kept: the shocks of a path can be made again from its number.
 """
 
 from typing import NamedTuple
@@ -27,8 +27,8 @@ _TOLERANCE = 1.01
 _FLOOR = 0.02
 
 
-_ROUGH = {"radius": 0.15, "smallest_gain": 1e-3}
-_FINE = {"radius": 0.05, "smallest_gain": 2e-4}
+# First step and last gain of a rough search (from anywhere) and of a fine one (from nearby).
+_ROUGH, _FINE = (0.15, 1e-3), (0.05, 2e-4)
 
 
 class FreeParameter(NamedTuple):
@@ -139,7 +139,7 @@ class FrozenSample:
         problem = self.problem
         self.evaluations += 1
         numbers = np.union1d(self._near, self._objective_paths)
-        fields = tuple({"initial_margin", "penalty", "slippage", *(c.field for c in problem.constraints)})
+        fields = tuple(sorted({"initial_margin", "penalty", "slippage", *(c.field for c in problem.constraints)}))
         sample = simulate(
             problem.scenario,
             problem.at(point),
@@ -175,7 +175,7 @@ def solve(sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, ro
     for number in range(rounds):
         sample.screen(point, tightening)
         # The first round is rough and not enough: its smoothing is set far from the solution.
-        point = _search(sample, point, targets, **(_ROUGH if number == 0 else _FINE))
+        point = _search(sample, point, targets, *(_ROUGH if number == 0 else _FINE))
         if number > 0 and sample.missed(point) == 0:
             break
     evaluation = sample.evaluate(point)
@@ -186,7 +186,9 @@ def solve(sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, ro
     return Solution(point, evaluation.objective, excess, max(excess.values()) <= _TOLERANCE, sample.evaluations)
 
 
-def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray, **settings: float) -> np.ndarray:
+def _search(
+    sample: FrozenSample, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float
+) -> np.ndarray:
     """One search, in coordinates that run from 0 to 1 between the bounds and with the objective at the start as unit."""
     low, span = sample.problem.low, sample.problem.high - sample.problem.low
     unit = abs(sample.evaluate(start).objective)
@@ -203,5 +205,5 @@ def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray, **sett
             slopes / (values + floor)[:, None],
         )
 
-    found = minimise(local, (start - low) / span, **settings)
+    found = minimise(local, (start - low) / span, radius=radius, smallest_gain=smallest_gain)
     return low + span * found.point

@@ -90,8 +90,8 @@ class PushOracle(Oracle):
 
 
 class ContinuousOracle(Oracle):
-    """Sees every instant, at once (its `delay` is not used). A keeper delay of n steps then lasts n and a half on average, since accounts are
-    triggered within a step and closed at the end of one."""
+    """Sees every instant, at once (its `delay` is not used). A keeper delay of n steps then lasts n and a half on average,
+    since accounts are triggered within a step and closed at the end of one."""
 
     delay: Delay
 

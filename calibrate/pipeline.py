@@ -13,7 +13,6 @@ Each function below is one of the things that a user asks for; the command line 
 import datetime
 import os
 import platform
-import resource
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -77,7 +76,11 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         if recommendation.certificate is not None and certified_at is not None:
             sample = recommendation.certificate.sample
             metrics["recommended"] = _as_json(
-                job, assembled, metrics_of(sample, job.simulation.tail_level), sample.paths, recommendation.certificate.seed
+                job,
+                assembled,
+                metrics_of(sample, job.simulation.tail_level),
+                sample.paths,
+                recommendation.certificate.seed,
             )
             drivers = sensitivities(
                 assembled.scenario,
@@ -184,9 +187,13 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
     for name, entry in entries.items():
         value = entry.get("value") if isinstance(entry, dict) else None
         if name not in POLICY_UNITS:
-            problems.append(UserProblem(f"{path}: policy.{name}", f"unknown; expected one of {', '.join(POLICY_UNITS)}"))
+            problems.append(
+                UserProblem(f"{path}: policy.{name}", f"unknown; expected one of {', '.join(POLICY_UNITS)}")
+            )
         elif isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-            problems.append(UserProblem(f"{path}: policy.{name}.value", f"found {value!r}; expected a number not below 0"))
+            problems.append(
+                UserProblem(f"{path}: policy.{name}.value", f"found {value!r}; expected a number not below 0")
+            )
         else:
             values[name] = float(value)
     if problems:
@@ -208,9 +215,7 @@ def _metrics_json(
     }
 
 
-def _as_json(
-    job: Job, assembled: Assembled, metrics: dict[str, Estimate], paths: int, seed: int
-) -> dict[str, Any]:
+def _as_json(job: Job, assembled: Assembled, metrics: dict[str, Estimate], paths: int, seed: int) -> dict[str, Any]:
     return {
         "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
         "paths": paths,
@@ -306,7 +311,7 @@ def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
         "name": job.name,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(seconds, 1),
-        "peak_memory_mb": round(peak_memory_mb()),
+        "peak_memory_mb": round(peak_memory_mb(), 0),
         "seed": job.simulation.seed,
         "overrides": loaded.overrides,
         "device": str(jax.devices()[0].device_kind),
@@ -319,6 +324,10 @@ def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far."""
+    """Peak resident memory of this process so far; not known on Windows."""
+    if platform.system() == "Windows":
+        return float("nan")
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if platform.system() == "Darwin" else 1024)

@@ -36,7 +36,9 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     sizes = np.clip(300 / sweep.tolerances, 10_000, 200_000)
     points = (len(sweep.tolerances) + 2) * sweep.paths
     curve = points + float(np.sum(3 * sizes + 12 * gradient_cost * np.minimum(sizes, 6_000)))
-    seconds = {name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))}
+    seconds = {
+        name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))
+    }
     total = sum(seconds.values()) + _SECONDS_TO_COMPILE
     memory = _BASE_MEMORY_MB + 2 * effort.paths * len(METRIC_FIELDS) * 4 / 1e6
     free = ", ".join(job.policy.free())
@@ -72,9 +74,7 @@ def _speed(problem: Any) -> tuple[float, float]:
     for names in ((), problem.names):
         for _ in range(2):  # the first call compiles
             started = time.perf_counter()
-            simulate(
-                problem.scenario, problem.incumbent, seed=0, paths=paths, fields=("distance",), derivatives=names
-            )
+            simulate(problem.scenario, problem.incumbent, seed=0, paths=paths, fields=("distance",), derivatives=names)
             took[names] = time.perf_counter() - started
     return paths * problem.scenario.steps / took[()], took[problem.names] / took[()]
 

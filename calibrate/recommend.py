@@ -93,16 +93,14 @@ def headroom(constraint: Constraint, paths: int) -> float:
     return max(root**2, min(0.5, allowed)) / allowed
 
 
-def _rehearse(
-    problem: Problem, solution: Solution, effort: Effort, aim: np.ndarray, listener: Listener
-) -> np.ndarray:
+def _rehearse(problem: Problem, solution: Solution, effort: Effort, aim: np.ndarray, listener: Listener) -> np.ndarray:
     """By which factor each limit's value on fresh paths differs from what was aimed at (kept within reason)."""
     values = simulate(
         problem.scenario,
         solution.parameters(problem),
         seed=derived_seed(effort.seed, "rehearsal"),
         paths=effort.paths,
-        fields=tuple({constraint.field for constraint in problem.constraints}),
+        fields=tuple(sorted({constraint.field for constraint in problem.constraints})),
         on_progress=listener.stage("rehearsal", effort.paths),
     ).values
     factors = []

@@ -24,8 +24,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `target` if and only if the block ends well."""
     if target.exists():
         raise UserError([Problem(str(target), "exists already; choose another --output")])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(
+            [Problem(str(target), f"cannot be created ({error.strerror}); choose another --output")]
+        ) from None
     try:
         yield draft
         draft.chmod(0o755)
@@ -64,7 +69,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError([Problem(str(path), f"cannot be read ({error.strerror}); give the path of a JSON file")]) from None
+        raise UserError(
+            [Problem(str(path), f"cannot be read ({error.strerror}); give the path of a JSON file")]
+        ) from None
     except ValueError as error:
         raise UserError([Problem(str(path), f"is not valid JSON ({error})")]) from None
     if not isinstance(content, dict):
@@ -74,20 +81,25 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def toml_text(tables: dict[str, Any]) -> str:
     """Tables of scalars and lists, one level of nesting, as TOML. Strings are written as JSON strings, which TOML reads alike."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in tables.items() if not isinstance(value, dict)]
+    lines = [_toml_line(key, value) for key, value in tables.items() if not isinstance(value, dict)]
     for name, table in tables.items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items())]
+            lines += ["", f"[{_toml_key(name)}]", *(_toml_line(key, value) for key, value in table.items())]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
+def _toml_line(key: str, value: object) -> str:
+    return f"{_toml_key(key)} = {_toml_value(value)}"
+
+
 def _toml_key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _toml_value(key)
 
 
 def _toml_value(value: object) -> str:
-    # JSON leaves DEL as it is, TOML does not allow it.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON leaves DEL as it is, TOML does not allow it; nor halves of characters, which undecodable arguments bring.
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def sha256(path: Path) -> str:

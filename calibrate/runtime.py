@@ -1,4 +1,8 @@
-"""How JAX is set up for the command line: compiled programs are kept between runs, so that the second start is quick."""
+"""How JAX is set up for the command line: one thread a chunk, and compiled programs kept between runs.
+
+Chunks already run on all cores at once; letting the compiler split each small operation over threads as well only makes them
+wait for each other. A second start finds its programs in the user's cache folder.
+"""
 
 import os
 from importlib.metadata import version
@@ -6,7 +10,10 @@ from pathlib import Path
 
 
 def configure() -> None:
-    """Keep compiled programs in the user's cache folder, one for each version of the compiler."""
+    """Set JAX up. Must come before JAX is first used; what the user has set stays."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     import jax
 
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

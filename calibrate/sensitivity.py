@@ -87,7 +87,11 @@ def _delays(scenario: Scenario, parameters: Parameters, distance: np.ndarray, se
         low, high = max(steps - 1, 0), steps + 1
         insolvent = [
             simulate(
-                eqx.tree_at(where, scenario, jnp.int32(delay)), parameters, seed=seed, paths=candidates, fields=("distance",)
+                eqx.tree_at(where, scenario, jnp.int32(delay)),
+                parameters,
+                seed=seed,
+                paths=candidates,
+                fields=("distance",),
             ).values["distance"]
             > 0
             for delay in (low, high)

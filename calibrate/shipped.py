@@ -6,7 +6,7 @@ In an installed wheel they lie inside the package; in a checkout they are the fo
 import shutil
 from pathlib import Path
 
-from calibrate.errors import Problem, raise_all
+from calibrate.errors import Problem, UserError, raise_all
 
 _PACKAGE = Path(__file__).parent
 
@@ -24,10 +24,15 @@ def shipped_names(kind: str) -> list[str]:
 
 def lay_out_shipped(folder: Path) -> list[Path]:
     """Copy the shipped jobs and models into `folder`; files that are there already are an error, and nothing is copied."""
-    sources = [path for kind in ("configs", "models") for path in sorted(shipped_folder(kind).iterdir()) if path.is_file()]
+    sources = [
+        path for kind in ("configs", "models") for path in sorted(shipped_folder(kind).iterdir()) if path.is_file()
+    ]
     targets = [folder / path.parent.name / path.name for path in sources]
     raise_all([Problem(str(target), "exists already; choose an empty folder") for target in targets if target.exists()])
-    for source, target in zip(sources, targets, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    try:
+        for source, target in zip(sources, targets, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise UserError([Problem(str(folder), f"cannot be written to ({error.strerror}); choose a folder")]) from None
     return targets

@@ -331,7 +331,7 @@ def values_of(parameters: Parameters, names: Sequence[str]) -> np.ndarray:
 METRIC_FIELDS = tuple(name for name in Outcome._fields if name not in ("collateral_closed", "pnl_closed", "returned"))
 
 # Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
-CHUNK = 4096
+CHUNK = 8192
 
 
 class Sample(NamedTuple):
@@ -372,7 +372,7 @@ def simulate(
         padded = np.concatenate([piece, np.repeat(piece[-1:], chunk - len(piece))])
         with jax.enable_x64(scenario.dtype == np.float64):
             values, slopes = _compiled(scenario, parameters, fields, derivatives, key, path_ids(padded))
-            result = tuple({k: np.asarray(v)[: len(piece)] for k, v in part.items()} for part in (values, slopes))
+            result = _kept(values, len(piece)), _kept(slopes, len(piece))
         if on_progress is not None:
             on_progress(len(piece))
         return result
@@ -381,6 +381,10 @@ def simulate(
         results = list(pool.map(run, pieces))
     join = lambda parts: {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}  # noqa: E731
     return Sample(join([r[0] for r in results]), join([r[1] for r in results]), derivatives)
+
+
+def _kept(outcomes: dict[str, Array], paths: int) -> dict[str, np.ndarray]:
+    return {name: np.asarray(outcome)[:paths] for name, outcome in outcomes.items()}
 
 
 @eqx.filter_jit

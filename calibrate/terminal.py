@@ -12,7 +12,8 @@ from rich.table import Table
 from calibrate.gradient import GradientCheck
 from calibrate.market.fit import Fit
 
-talk = Console(stderr=True)
+# What is shown comes from users' files: square brackets in it are no markup.
+talk = Console(stderr=True, markup=False, emoji=False)
 
 
 class Live:
@@ -25,7 +26,7 @@ class Live:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=talk,
-            transient=not talk.is_terminal,
+            disable=not talk.is_terminal,
         )
         self._lock = threading.Lock()
 
@@ -118,18 +119,31 @@ def metrics_table(result: dict[str, Any]) -> Table:
     title = f"{result['paths']:,} paths over {result['horizon_days']:g} day(s); losses as shares of open interest"
     table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="")
     for heading in ("", "value", "standard error", "95 % interval", ""):
-        table.add_column(heading, justify="left" if heading == "" else "right")
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=not table.columns)
     for name, entry in result["metrics"].items():
         low, high = entry["interval"]
         table.add_row(
-            name, f"{entry['value']:.4g}", f"{entry['standard_error']:.2g}", f"{low:.4g} to {high:.4g}", entry.get("warning", "")
+            name,
+            f"{entry['value']:.4g}",
+            f"{entry['standard_error']:.2g}",
+            f"{low:.4g} to {high:.4g}",
+            entry.get("warning", ""),
         )
     return table
 
 
 def gradient_table(rows: list[GradientCheck]) -> Table:
     table = Table(title="derivatives along the path against central differences", box=box.SIMPLE, title_justify="left")
-    for heading in ("metric", "parameter", "pathwise", "standard error", "difference quotient", "gap", "error of gap", ""):
+    for heading in (
+        "metric",
+        "parameter",
+        "pathwise",
+        "standard error",
+        "difference quotient",
+        "gap",
+        "error of gap",
+        "",
+    ):
         table.add_column(heading, justify="left" if heading in ("metric", "parameter", "") else "right")
     for row in rows:
         table.add_row(
@@ -158,6 +172,10 @@ def fit_tables(fitted: Fit) -> list[Table]:
         goodness.add_column(heading, justify="right")
     for row in fitted.goodness:
         goodness.add_row(
-            str(row["horizon"]), f"{row['quantile']:g}", f"{row['data']:+.4f}", f"{row['model']:+.4f}", f"{row['ratio']:.2f}"
+            str(row["horizon"]),
+            f"{row['quantile']:g}",
+            f"{row['data']:+.4f}",
+            f"{row['model']:+.4f}",
+            f"{row['ratio']:.2f}",
         )
     return [parameters, goodness]

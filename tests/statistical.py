@@ -4,7 +4,10 @@ At five standard errors correct code fails once in 1.7 million assertions; an as
 to show, with the same certainty, an error of the stated resolution.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+from scipy.stats import kstwo, norm
 
 SIGMAS = 5.0
 
@@ -20,4 +23,19 @@ def assert_close(value: float, standard_error: float, expected: float, *, resolu
     seen = 2 * SIGMAS * standard_error
     assert seen <= resolution, f"too few samples: an error of {seen:.3g} is seen, asked for {resolution:.3g}"
     gap = abs(value - expected)
-    assert gap <= SIGMAS * standard_error, f"{value:.8g} is {gap / standard_error:.1f} standard errors from {expected:.8g}"
+    assert gap <= SIGMAS * standard_error, (
+        f"{value:.8g} is {gap / standard_error:.1f} standard errors from {expected:.8g}"
+    )
+
+
+def assert_law(samples: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray], *, resolution: float) -> None:
+    """The samples have the continuous distribution function `cdf` (Kolmogorov and Smirnov); a gap of `resolution` between
+    the true and the claimed distribution function would be seen."""
+    samples = np.sort(np.asarray(samples, dtype=np.float64).ravel())
+    critical = float(kstwo.isf(2 * norm.sf(SIGMAS), samples.size))
+    assert 2 * critical <= resolution, (
+        f"too few samples: a gap of {2 * critical:.3g} is seen, asked for {resolution:.3g}"
+    )
+    claimed, ranks = cdf(samples), np.arange(samples.size + 1) / samples.size
+    gap = max((ranks[1:] - claimed).max(), (claimed - ranks[:-1]).max())
+    assert gap <= critical, f"the distribution functions are {gap:.3g} apart, chance explains {critical:.3g}"

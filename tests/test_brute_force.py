@@ -142,33 +142,39 @@ def test_a_long_and_a_short_are_closed_as_worked_out_by_hand():
     rules = replace(BY_HAND, depth=0.30375, half_spread=0.01, keeper_delay_steps=1, fund=0.001)
     accounts = book((1, 0.10, 0.6, 0), (-1, 0.10, 0.4, 0))
     # Step 1, price 0.94: the long has 0.10 - 0.06 = 0.04 < 0.05 * 0.94 = 0.047, so keepers set out; the short has 0.16.
-    # Step 2, price 0.90: the long is closed at E = 0.90 * 0.99 = 0.891 with 0.10 - 0.109 = -0.009. The fund has 0.001
-    #   against 0.6 * 0.009 = 0.0054. The flow grows by 0.6 * 0.90 = 0.54, in parts 0.27, 0.135, 0.135.
+    # Step 2, price 0.90: the long sells v = 0.6 * 0.90 = 0.54 into no flow. Half of it is 0.27 = 8/9 D, which displaces
+    #   by 0.02 sqrt(8/9) = 0.01886, so it is closed at E = 0.90 * 0.99 exp(-0.01886) = 0.8744 with 0.10 - 0.1256 =
+    #   -0.0256. The fund has 0.001 against 0.6 * 0.0256. The flow grows by 0.54, in parts 0.27, 0.135, 0.135.
     # Step 3: the parts decay to 0.135, 0.03375, 0.135, in all 0.30375 = D, which displaces by 2 %. At the price 1.06
     #   the short has 0.10 - 0.06 = 0.04 < 0.05 * 1.06 = 0.053, so keepers set out.
-    # Step 4: the parts decay to 0.0675, 0.0084375, 0.135, in all 25/36 D, which displaces by 2 % * 5/6 = 1/60. At the
-    #   price 1.05 the short is closed at E = 1.05 * 1.01 = 1.0605 with 0.10 - 0.0605 = 0.0395. It pays
-    #   0.02 * 1.0605 = 0.02121, half to keepers and half to the fund, too late for the bad debt of step 2.
+    # Step 4: the parts decay to 0.0675, 0.0084375, 0.135, in all 0.2109375 = 25/36 D, which displaces by 2 % * 5/6 =
+    #   1/60. At the price 1.05 the short buys 0.4 * 1.05 = 0.42. Half of it leaves a flow of 0.0009375 = D / 324, which
+    #   displaces by 2 % / 18 = 1/900, 14/900 less. So it is closed at E = 1.05 * 1.01 exp(14/900) = 1.0771 with 0.10 -
+    #   0.0771 = 0.0229. That covers the 0.02 * 1.0771 = 0.0215 which it pays, half to keepers and half to the fund, too
+    #   late for the bad debt of step 2.
     # At the end the long would have 0.10 + 0.05 and meet 0.0525, the short 0.10 - 0.05 = 0.05 would not.
+    sold_at = 0.90 * 0.99 * math.exp(-0.02 * math.sqrt(8 / 9))
+    bought_at = 1.05 * 1.01 * math.exp(14 / 900)
+    bad_debt = 0.6 * (1 - sold_at - 0.10)
     outcome = along(rules, accounts, [math.log(0.94), math.log(0.90), math.log(1.06) + 0.02, math.log(1.05) + 1 / 60])
     assert outcome == pytest.approx(
         {
-            "bad_debt": 0.0054,
+            "bad_debt": bad_debt,
             "open_deficit": 0.0,
             "insolvent_share": 0.6,
-            "liquidated": 0.6 * 0.891 + 0.4 * 1.0605,
+            "liquidated": 0.6 * sold_at + 0.4 * bought_at,
             "liquidated_share": 1.0,
-            "penalty": 0.4 * 0.02121,
-            "keeper_income": 0.2 * 0.02121,
-            "fund_income": 0.2 * 0.02121,
-            "slippage": 0.6 * (0.90 - 0.891) - 0.4 * (1.05 * math.exp(1 / 60) - 1.0605),
+            "penalty": 0.4 * 0.02 * bought_at,
+            "keeper_income": 0.2 * 0.02 * bought_at,
+            "fund_income": 0.2 * 0.02 * bought_at,
+            "slippage": 0.6 * (0.90 - sold_at) - 0.4 * (1.05 * math.exp(1 / 60) - bought_at),
             "fund_draw": 0.001,
-            "socialised_loss": 0.0044,
+            "socialised_loss": bad_debt - 0.001,
             "insolvent": True,
             "false_liquidation": 0.6,
-            "returned": 0.4 * (0.0395 - 0.02121),
+            "returned": 0.4 * (0.10 + 1 - bought_at - 0.02 * bought_at),
             "collateral_closed": 0.1,
-            "pnl_closed": 0.6 * -0.109 + 0.4 * -0.0605,
+            "pnl_closed": 0.6 * (sold_at - 1) + 0.4 * (1 - bought_at),
             "margin_mean": 0.10,
             "final_log_price": math.log(1.05),
             "margin_peak_to_trough": 1.0,
@@ -203,32 +209,37 @@ def test_keepers_for_profit_stop_where_the_price_moves_too_far():
     # Half of 2 % less gas leaves e = 0.005 = Y / 4, so V* = D / 16 = 0.05 at crossover 0, where Y = 0.02. Longs
     # eligible at 0.90: cohort 0 has 0.05 at c = 0.12 and 0.10 at c = 0.13, cohort 1 has 0.05 at c = 0.14: 0.2 * 0.90 =
     # 0.18 at the market price. The allowed part is 0.05 / 0.18 = 5/18 of each cohort: 0.15 * 5/18 = 0.75/18 from
-    # cohort 0, less than its first account; 0.25/18 from cohort 1.
+    # cohort 0, less than its first account; 0.25/18 from cohort 1. Those 0.05 displace by e, half of them by e / sqrt(2)
+    # = 0.00354, so E = 0.90 exp(-0.00354) = 0.8968. At c = 0.12 the equity of 0.0168 is less than 2 % of E = 0.0179, so
+    # all of it is paid; at c = 0.14 there is 0.0368, enough.
     rules = replace(BY_HAND, depth=0.8, unlimited_keepers=False, gas=0.005)
     accounts = book((1, 0.13, 0.10, 0), (1, 0.14, 0.05, 1), (1, 0.12, 0.05, 0), (-1, 0.5, 0.8, 0))
+    sold_at = 0.90 * math.exp(-0.005 / math.sqrt(2))
     first = along(rules, accounts, [math.log(0.90)])
     assert_outcome(
         first,
         {
             "liquidated_share": 1 / 18,
-            "liquidated": 0.05,
+            "liquidated": sold_at / 18,
             "collateral_closed": (0.75 * 0.12 + 0.25 * 0.14) / 18,
-            "penalty": 0.02 * 0.05,
+            "penalty": (0.75 * (0.12 + sold_at - 1) + 0.25 * 0.02 * sold_at) / 18,
             "bad_debt": 0.0,
         },
     )
-    # Next step the parts of the flow have decayed to 0.0125, 0.003125, 0.0125: 0.028125 is left of 0.05 and keepers
-    # may sell 0.021875. Displaced by 0.02 * sqrt(0.028125 / 0.8) = 0.00375 the price is held at 0.90. Of 0.2 - 1/18 =
-    # 2.6/18 still open (cohort 0: 0.15/18 at c = 0.12 and 0.10; cohort 1: 0.65/18), at the price 0.13, the fraction is
-    # 0.021875 / 0.13. Cohort 0 closes the rest of its first account, then some of its second.
+    # Next step the parts of the flow have decayed to 0.0125, 0.003125, 0.0125. The last is permanent; the other two,
+    # 0.015625, leave keepers room to sell 0.05 - 0.015625 = 0.034375. Displaced by all three, 0.028125, by 0.02 *
+    # sqrt(0.028125 / 0.8) = 0.00375 the price is held at 0.90. Of 0.2 - 1/18 = 2.6/18 still open (cohort 0: 0.15/18 at
+    # c = 0.12 and 0.10; cohort 1: 0.65/18), at the price 0.13, the fraction is 0.034375 / 0.13. Cohort 0 closes the
+    # rest of its first account, then some of its second. With half of the closes the flow is 0.028125 + 0.0171875 =
+    # 0.0453125 = 29/512 D, so E is 0.02 sqrt(29/512) - 0.00375 = 0.00101 in logs below the price.
     second = along(rules, accounts, [math.log(0.90), math.log(0.90) + 0.00375])
-    fraction = 0.021875 / 0.13
+    fraction = 0.034375 / 0.13
     from_second_account = fraction * (0.15 / 18 + 0.10) - 0.15 / 18
     more_collateral = 0.15 / 18 * 0.12 + from_second_account * 0.13 + fraction * 0.65 / 18 * 0.14
     assert_outcome(
         second,
         {
-            "liquidated": 0.05 + 0.021875,
+            "liquidated": sold_at / 18 + 0.034375 * math.exp(0.00375 - 0.02 * math.sqrt(29 / 512)),
             "liquidated_share": 1 / 18 + fraction * 2.6 / 18,
             "collateral_closed": first["collateral_closed"] + more_collateral,
         },
@@ -236,12 +247,17 @@ def test_keepers_for_profit_stop_where_the_price_moves_too_far():
 
 
 def test_selling_leaves_keepers_more_room_to_buy():
-    # e = 0.01 = Y / 2, so V* = D / 4 = 0.05. The long closed at 0.90 sells 0.05. One step later 0.028125 of it is
-    # left, so 0.05 + 0.028125 of the short may be bought at 1.07 - displaced by 0.02 * sqrt(0.028125 / 0.2) = 0.0075.
+    # e = 0.01 = Y / 2, so V* = D / 4 = 0.05. The long closed at 0.90 sells 0.05, which displaces by e; half of it by
+    # e / sqrt(2). One step later 0.0125 + 0.003125 is left of what passes and 0.0125 of what stays: 0.05 + 0.015625 of
+    # the short may be bought at 1.07 - displaced by all 0.028125, by 0.02 * sqrt(0.028125 / 0.2) = 0.0075. Half of the
+    # 0.065625 bought turns the flow into 0.028125 - 0.0328125 = -0.0046875 = -3/128 D, which raises the price by
+    # 0.02 sqrt(3/128) where 0.0075 lowered it.
     rules = replace(BY_HAND, depth=0.2, unlimited_keepers=False)
     accounts = book((1, 0.14, 0.05 / 0.90, 0), (-1, 0.10, 0.5, 0))
     outcome = along(rules, accounts, [math.log(0.90), math.log(1.07) + 0.0075])
-    assert_outcome(outcome, {"liquidated": 0.05 + 0.078125, "final_log_price": math.log(1.07)})
+    sold = 0.05 * math.exp(-0.01 / math.sqrt(2))
+    bought = 0.065625 * math.exp(0.0075 + 0.02 * math.sqrt(3 / 128))
+    assert_outcome(outcome, {"liquidated": sold + bought, "final_log_price": math.log(1.07)})
 
 
 def test_keepers_whose_gas_exceeds_their_share_do_not_come():
@@ -259,6 +275,35 @@ def test_closed_longs_push_the_price_down_and_closed_shorts_up(side, price):
     rules = replace(BY_HAND, crossover=9 / 16, depth=0.5 * price * 9 / 16 * 16 / 7)
     outcome = along(rules, book((side, 0.10, 0.5, 0), (-side, 0.5, 0.5, 0)), [math.log(price), math.log(price)])
     assert_outcome(outcome, {"final_log_price": math.log(price) - side * 0.01})
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_closes_of_a_step_pay_half_of_what_they_displace_together(side):
+    # Step 1: the price touches exp(-+0.05) as in the test of continuous monitoring, below; keepers set out for c = 0.09
+    #   on both sides (due at 0.91 / 0.95 = 0.9579 and 1.09 / 1.05 = 1.0381), not for c = 0.15.
+    # Step 2, at -+20 %: 0.45 of the one side and 0.10 of the other are closed, 0.35 net. Half of that is 0.175 = 7/16 D
+    #   at the price, which with eps = 9/16 displaces by 0.04 * (1 - 3/4) = 0.01: against the many, in favour of the few.
+    #   Each side pays its own spread of 1 %. The many owe, the few pay their penalty.
+    # What is still open owes too, at the price less the spread, which the closes have not moved yet.
+    price = 1 - side * 0.2
+    rules = replace(BY_HAND, oracle="continuous", keeper_delay_steps=1)
+    rules = replace(rules, crossover=9 / 16, depth=0.4 * price, half_spread=0.01)
+    accounts = book((side, 0.09, 0.45, 0), (-side, 0.09, 0.10, 0), (side, 0.15, 0.45, 0))
+    touch = [math.exp(-0.5)] * 2
+    outcome = along(rules, accounts, [0.0, math.log(price)], u_low=touch, u_high=touch)
+    many = price * math.exp(-side * 0.01) * (1 - side * 0.01)
+    few = price * math.exp(-side * 0.01) * (1 + side * 0.01)
+    open_deficit = 0.45 * (side * (1 - price * (1 - side * 0.01)) - 0.15)
+    assert_outcome(
+        outcome,
+        {
+            "liquidated": 0.45 * many + 0.10 * few,
+            "bad_debt": 0.45 * (side * (1 - many) - 0.09) + open_deficit,
+            "open_deficit": open_deficit,
+            "penalty": 0.10 * 0.02 * few,
+            "final_log_price": math.log(price),
+        },
+    )
 
 
 def test_depth_shrinks_with_the_volatility_the_step_starts_from():
@@ -301,10 +346,10 @@ def test_continuous_monitoring_sees_the_lowest_and_the_highest_price_within_the_
     # No net move; 2 sigma^2 dt = 0.02, so u = exp(-0.5) gives extremes of -+ sqrt(0.01) / 2 = 0.05.
     # exp(-0.05) = 0.9512: the long with c = 0.09 is due below 0.91 / 0.95 = 0.9579, that with c = 0.10 below 0.9474.
     # exp(0.05) = 1.0513: the short with c = 0.10 is due above 1.10 / 1.05 = 1.0476, that with c = 0.11 above 1.0571.
-    rules = replace(BY_HAND, oracle="continuous")
+    rules = replace(BY_HAND, oracle="continuous", depth=math.inf)
     accounts = book((1, 0.09, 0.1, 0), (1, 0.10, 0.2, 0), (-1, 0.10, 0.3, 0), (-1, 0.11, 0.4, 0))
     both = along(rules, accounts, [0.0], u_low=[math.exp(-0.5)], u_high=[math.exp(-0.5)])
-    # Closed at the price of the step's end, 1, where each meets maintenance: all false, each pays 2 %.
+    # Closed without impact at the price of the step's end, 1, where each meets maintenance: all false, each pays 2 %.
     assert_outcome(both, {"liquidated_share": 0.4, "false_liquidation": 0.4, "penalty": 0.02 * 0.4, "bad_debt": 0.0})
     low_only = along(rules, accounts, [0.0], u_low=[math.exp(-0.5)], u_high=[0.999])
     assert_outcome(low_only, {"liquidated_share": 0.1})

@@ -1,9 +1,10 @@
 """The engine against closed forms and quadrature (`truth.py`), through the public simulation.
 
-Every mechanism that the formulas leave out is switched off. An account's fate is averaged over bands of collateral: the truth is
-the same formula integrated over the band. Where the delay is continuous, steps are chosen so that it lasts a whole number of steps and
-a half, which is what a trigger within a step and a close at the end of one make on average; the rest is of second order and
-measured below a tenth of a per cent. Runs end one delay after the formula's horizon, since accounts triggered before it are closed then.
+Every mechanism that the formulas leave out is switched off. An account's fate is averaged over bands of collateral:
+the truth is the same formula integrated over the band. Where the delay is continuous, steps are chosen so that it
+lasts a whole number of steps and a half, which is what a trigger within a step and a close at the end of one make on
+average; the rest is of second order and measured below a tenth of a per cent. Runs end one delay after the formula's
+horizon, since accounts triggered before it are closed then.
 """
 
 from functools import partial
@@ -112,7 +113,9 @@ class Moments:
         return float(np.sqrt(max(self.squares / self.count - self.mean**2, 0.0) / self.count))
 
 
-def assert_truth(case: Case, setting: truth.Setting, bands, paths: int, *, resolution: float, smooth: bool = True) -> None:
+def assert_truth(
+    case: Case, setting: truth.Setting, bands, paths: int, *, resolution: float, smooth: bool = True
+) -> None:
     """Values, and where the book is smooth derivatives in margin and volatility, meet the formulas."""
     found: dict[tuple[str, str], Moments] = {}
     for first in range(0, paths, 500_000):
@@ -185,9 +188,7 @@ def test_jumps_cross_a_barrier_as_often_as_kou_and_wang_say() -> None:
     """Shorts around the level that a rise of 0.3 in the log-price triggers; one year, watched continuously."""
     margin, steps = 0.01, 500
     levels = [float(np.exp(b) * (1 + margin) - 1) for b in (0.27, 0.33)]
-    rules = switched_off(
-        volatility=0.2, step_years=1 / steps, margin=margin, keeper_delay_steps=0, oracle="continuous"
-    )
+    rules = switched_off(volatility=0.2, step_years=1 / steps, margin=margin, keeper_delay_steps=0, oracle="continuous")
     up, down, p = 0.02, 0.03, 0.5
     # The formula's drift is that of the log-price; ours is that of the price, so the compensators are added back.
     compensator = 3.0 * (p * up / (1 - up) - (1 - p) * down / (1 + down)) + 0.02

@@ -14,7 +14,11 @@ EVERYTHING = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 300)
 VARIANTS = {
     "push oracle, keepers for profit, re-check": {},
     "exact oracle, no re-check": {"oracle": "exact", "recheck": False},
-    "continuous oracle, unlimited keepers": {"oracle": "continuous", "oracle_delay_steps": 0, "unlimited_keepers": True},
+    "continuous oracle, unlimited keepers": {
+        "oracle": "continuous",
+        "oracle_delay_steps": 0,
+        "unlimited_keepers": True,
+    },
     "no delays, deep fund": {"oracle_delay_steps": 0, "keeper_delay_steps": 0, "fund": 0.05},
 }
 # The brute-force simulator's name for each of the engine's outcomes.
@@ -29,9 +33,7 @@ SAME = {"margin_mean": "initial_margin"} | {
 
 def worst_paths(case: Case, number: int = 12) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The paths on which most happens, and the engine's outcomes on them."""
-    values = simulate(
-        case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400
-    ).values
+    values = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     paths = np.sort(np.argsort(-values["distance"])[:number])
     return paths, {name: outcome[paths] for name, outcome in values.items()}
 
@@ -43,9 +45,7 @@ def test_the_continuum_is_the_limit_of_accounts_followed_one_by_one(name: str) -
     gaps = {}
     for number in (250, 2000):
         accounts = case.brute_force(seed=3, paths=paths, accounts=number)
-        gaps[number] = {
-            theirs: np.abs(engine[ours] - accounts[theirs]).max() for theirs, ours in SAME.items()
-        }
+        gaps[number] = {theirs: np.abs(engine[ours] - accounts[theirs]).max() for theirs, ours in SAME.items()}
         insolvent = accounts["insolvent"]
     assert np.median(engine["bad_debt"]) > 1e-4, "these paths should test losses"
     assert engine["liquidated"].min() > 0.01
@@ -122,11 +122,18 @@ def test_a_deviation_threshold_biases_the_derivative_of_bad_debt_little() -> Non
 
 
 def test_shorter_steps_change_no_metric() -> None:
-    """Steps of 6 and of 2 minutes, two independent samples: every mean within five standard errors of their difference. The oracle
-    is continuous, since one that looks at every step is another oracle when steps get shorter; keepers take 9 minutes in both."""
-    venue = {"oracle": "continuous", "oracle_delay_steps": 0}
-    coarse = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 120).but(**venue, step_years=6 * MINUTE, keeper_delay_steps=1)
-    fine = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 360).but(**venue, step_years=2 * MINUTE, keeper_delay_steps=4)
+    """Steps of 3 and of 1 minute, two independent samples: every mean within five standard errors of their difference. Two rules
+    mean something else when steps get shorter and are left out: an oracle that looks at every step, and a re-check, which asks
+    about two moments a delay apart. Keepers take four and a half minutes in both; the step resolves the market's recovery."""
+    venue = {
+        "oracle": "continuous",
+        "oracle_delay_steps": 0,
+        "recheck": False,
+        "depth": 0.3,
+        "flow_times_years": (60 * MINUTE, 600 * MINUTE, np.inf),
+    }
+    coarse = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 120).but(**venue, step_years=3 * MINUTE, keeper_delay_steps=1)
+    fine = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 360).but(**venue, step_years=MINUTE, keeper_delay_steps=4)
     first, second = (
         simulate(c.scenario(), c.parameters(), seed=seed, paths=40_000).values for c, seed in ((coarse, 1), (fine, 2))
     )

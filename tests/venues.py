@@ -94,9 +94,7 @@ class TestBook:
         shares = (np.arange(number) + 0.5) / number
         parts = []
         for cohort, (side, weight, bands) in enumerate(self.cohorts):
-            levels = np.interp(
-                shares, np.cumsum([0.0, *(b[2] for b in bands)]), [bands[0][0], *(b[1] for b in bands)]
-            )
+            levels = np.interp(shares, np.cumsum([0.0, *(b[2] for b in bands)]), [bands[0][0], *(b[1] for b in bands)])
             parts.append((np.full(number, side), levels, np.full(number, weight / number), np.full(number, cohort)))
         side, collateral, weight, cohort = (np.concatenate(column) for column in zip(*parts, strict=True))
         return brute_force.Accounts(
@@ -143,7 +141,13 @@ class Case:
             )  # fmt: skip
             rule = MarginRule(f(r.lowest), f(r.highest), f(r.allowance), f(r.horizon_of_margin_years))
             venue = Venue(
-                rule, f(r.gas), f(r.half_spread), f(r.fund), delay_of(r.keeper_delay_steps), r.recheck, r.unlimited_keepers
+                rule,
+                f(r.gas),
+                f(r.half_spread),
+                f(r.fund),
+                delay_of(r.keeper_delay_steps),
+                r.recheck,
+                r.unlimited_keepers,
             )
             book = self.book.continuum(self.dtype)
             return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)

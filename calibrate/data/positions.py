@@ -54,42 +54,32 @@ def read_positions(path: Path) -> Positions:
     """Read and check a table of positions; every problem is reported with its row (the header is row 1 of a CSV file)."""
     table = _read_table(path)
     table.columns = [str(column).strip().lower() for column in table.columns]
-    missing = [column for column in _COLUMNS if column not in table]
-    raise_all(
-        [Problem(f"{path}: {c}", f"column is missing; expected the columns {', '.join(_COLUMNS)}") for c in missing]
-    )
+    counts = {column: list(table.columns).count(column) for column in _COLUMNS}
+    raise_all([_miscounted(path, column, count) for column, count in counts.items() if count != 1])
     if table.empty:
         raise UserError([Problem(str(path), "has no rows; expected one position a row")])
     side = table["side"].astype("string").str.strip().str.lower().map(_SIDES)
-    numbers = {column: pd.to_numeric(table[column], errors="coerce") for column in _COLUMNS[1:]}
+    # Columns that allow for missing values compare to neither true nor false; plain floats have NaN.
+    notional, collateral = (
+        pd.to_numeric(table[column], errors="coerce").to_numpy(float, na_value=np.nan) for column in _COLUMNS[1:]
+    )
     checks = [
-        ("side", side.isna(), 'expected "long" or "short"'),
-        (
-            "notional_usd",
-            ~(numbers["notional_usd"] > 0) | np.isinf(numbers["notional_usd"]),
-            "expected a number above 0",
-        ),
-        (
-            "collateral_usd",
-            ~(numbers["collateral_usd"] > 0) | np.isinf(numbers["collateral_usd"]),
-            "expected a number above 0",
-        ),
+        ("side", side.isna().to_numpy(bool), 'expected "long" or "short"'),
+        ("notional_usd", ~(notional > 0) | np.isinf(notional), "expected a number above 0"),
+        ("collateral_usd", ~(collateral > 0) | np.isinf(collateral), "expected a number above 0"),
     ]
-    raise_all(
-        [
-            _first(path, table, column, wrong.to_numpy(bool), expected)
-            for column, wrong, expected in checks
-            if wrong.any()
-        ]
-    )
-    return Positions(
-        side.to_numpy(int), numbers["notional_usd"].to_numpy(float), numbers["collateral_usd"].to_numpy(float)
-    )
+    raise_all([_first(path, table, column, wrong, expected) for column, wrong, expected in checks if wrong.any()])
+    return Positions(side.to_numpy(int), notional, collateral)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    """The table, indexed by the numbers of its rows in the file."""
     try:
-        return pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            table = pd.read_parquet(path).reset_index(drop=True)
+            table.index += 1
+            return table
+        table = pd.read_csv(path, skip_blank_lines=False)
     except OSError as error:
         raise UserError(
             [Problem(str(path), f"cannot be read ({error.strerror or error}); give a CSV or Parquet file")]
@@ -97,10 +87,19 @@ def _read_table(path: Path) -> pd.DataFrame:
     except ValueError as error:  # covers the parsers' own errors, which derive from it
         reason = str(error).splitlines()[0] if str(error) else "no columns"
         raise UserError([Problem(str(path), f"is not a table ({reason}); expected CSV or Parquet")]) from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError([Problem(str(path), "has rows with more fields than the header; expected a name for each")])
+    table.index += 2
+    return table.dropna(how="all")
+
+
+def _miscounted(path: Path, column: str, count: int) -> Problem:
+    found = f"{count} columns of this name" if count else "column is missing"
+    return Problem(f"{path}: {column}", f"{found}; expected one each of {', '.join(_COLUMNS)}")
 
 
 def _first(path: Path, table: pd.DataFrame, column: str, wrong: np.ndarray, expected: str) -> Problem:
-    row = int(np.argmax(wrong))
-    found = table[column].iloc[row]
+    place = int(np.argmax(wrong))
+    found = table[column].iloc[place]
     more = f" ({int(wrong.sum()):,} rows are like this)" if wrong.sum() > 1 else ""
-    return Problem(f"{path}: {column}, row {row + 2}", f"found {found}; {expected}{more}")
+    return Problem(f"{path}: {column}, row {table.index[place]}", f"found {found}; {expected}{more}")
