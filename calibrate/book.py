@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.units import CohortPath, KnotsOfCohort, PerCohort, PerPath, Scalar
@@ -71,20 +72,20 @@ def accounts_below(density: Density, level: CohortPath) -> Below:
     heights, knots = density.heights, density.knots
     share = collateral = jnp.zeros_like(level)
     for j in range(heights.shape[1]):
-        reached = jnp.clip(level, knots[:, j, None], knots[:, j + 1, None])
-        part = heights[:, j, None] * reached
+        start = knots[:, j, None]
+        reached = jnp.clip(level, start, knots[:, j + 1, None])
+        # The difference is exact however narrow the segment; a difference of integrals would not be.
+        part = heights[:, j, None] * (reached - start)
         share = share + part
-        collateral = collateral + part * reached
-    share_at_start = jnp.sum(heights * knots[:, :-1], axis=1)[:, None]
-    collateral_at_start = jnp.sum(heights * knots[:, :-1] ** 2, axis=1)[:, None]
-    return Below(share - share_at_start, (collateral - collateral_at_start) / 2)
+        collateral = collateral + part * (reached + start)
+    return Below(share, collateral / 2)
 
 
 @accounts_below.defjvp
 def _accounts_below_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     density, level = primals
     _, level_dot = tangents
-    rate = density_at(density, level) * level_dot
+    rate = _computed_once(density_at(density, level)) * level_dot
     return accounts_below(density, level), Below(rate, rate * level)
 
 
@@ -105,7 +106,7 @@ def _level_holding_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     _, share_dot = tangents
     level = level_holding(density, share)
     rate = density_at(density, level)
-    return level, jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1.0), 0.0) * share_dot
+    return level, _computed_once(jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1.0), 0.0)) * share_dot
 
 
 def density_at(density: Density, level: CohortPath) -> CohortPath:
@@ -115,6 +116,12 @@ def density_at(density: Density, level: CohortPath) -> CohortPath:
     for j in range(1, heights.shape[1]):
         rate = jnp.where(level >= knots[:, j, None], heights[:, j, None], rate)
     return jnp.where(level >= knots[:, -1:], 0.0, rate)
+
+
+def _computed_once(values: CohortPath) -> CohortPath:
+    """The same values, written to memory. Without this the compiler computes them anew for every tangent that they multiply:
+    it copies cheap operations into their consumers. It does not look into the branches of a condition."""
+    return lax.cond(values[0, 0] > -jnp.inf, lambda: values, lambda: jnp.zeros_like(values))
 
 
 # --- laying a distribution on knots ---------------------------------------------------------------------------------------
@@ -139,8 +146,9 @@ def lay_out(cohorts: list[Cohort], *, reference_margin: float, responds: bool, s
     """Put each cohort's distribution on knots at fixed shares; inside a segment accounts are spread evenly."""
     shares = knot_shares(segments)
     knots = np.stack([cohort.quantile(shares) for cohort in cohorts])
-    # Accounts of the very same collateral would give a segment no width; a width of 1e-6 of notional is no one's concern.
-    knots = np.maximum.accumulate(knots + 1e-6 * np.arange(segments + 1), axis=1)
+    # Accounts of the very same collateral would give a segment no width; a millionth is no one's concern.
+    for j in range(segments):
+        knots[:, j + 1] = np.maximum(knots[:, j + 1], knots[:, j] + 1e-6 * np.maximum(knots[:, j], 1.0))
     weight = np.array([cohort.weight for cohort in cohorts])
     as_array = lambda values: jnp.asarray(np.asarray(values, dtype=dtype))  # noqa: E731
     return Book(

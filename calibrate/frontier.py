@@ -48,7 +48,7 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
     found: list[tuple[str, float, Parameters]] = []
     done = listener.stage("frontier: searching", len(sweep.tolerances))
     for tolerance in sorted(sweep.tolerances, reverse=True):
-        solution = _solve_at(problem, float(tolerance), start, sweep)
+        solution = _solve_at(problem, float(tolerance), start, sweep, nearby=bool(found))
         done(1)
         if solution is None:
             listener.note(f"tolerance {tolerance:.2g}: no policy within the bounds keeps it; left out")
@@ -60,15 +60,22 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
     return [_certified(problem, *point, sweep, done) for point in found]
 
 
-def _solve_at(problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep) -> np.ndarray | None:
+def search_paths(tolerance: float) -> int:
+    """How many paths a point is searched on: enough for some hundred insolvencies where that is affordable."""
+    return int(np.clip(200 / tolerance, 8_000, 40_000))
+
+
+def _solve_at(
+    problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep, *, nearby: bool
+) -> np.ndarray | None:
     constraint = InsolvencyProbability(tolerance)
-    paths = int(np.clip(300 / tolerance, 10_000, 200_000))
+    paths = search_paths(tolerance)
     sample = FrozenSample(
         problem._replace(constraints=(constraint,)), seed=derived_seed(sweep.seed, "frontier"), paths=paths
     )
     # Noise of the search and of the certificate both stand between the aim and the tolerance.
     together = 1 / (1 / paths + 1 / sweep.paths)
-    solution = solve(sample, start, np.array([headroom(constraint, int(together))]))
+    solution = solve(sample, start, np.array([headroom(constraint, int(together))]), nearby=nearby)
     return solution.point if solution.feasible else None
 
 

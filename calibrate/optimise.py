@@ -19,7 +19,7 @@ from calibrate.simulate import Sample, Scenario, simulate, with_values
 from calibrate.trust_region import Local, minimise
 
 # Paths for the objective: means of margin and user cost vary little from path to path.
-_OBJECTIVE_PATHS = 4096
+_OBJECTIVE_PATHS = 2048
 # A limit counts as kept when it is exceeded by no more than this factor on the optimiser's own sample.
 _TOLERANCE = 1.01
 # Limits are searched in logarithms, with this share of the limit added, so that where one is far from binding its slope is
@@ -164,19 +164,23 @@ class FrozenSample:
         return value, slopes["initial_margin"] + weight * (slopes["penalty"] + slopes["slippage"])
 
 
-def solve(sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, rounds: int = 4) -> Solution:
+def solve(
+    sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, nearby: bool = False, rounds: int = 4
+) -> Solution:
     """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
 
-    Screening and search alternate until no path that is insolvent at the solution was left out of the search.
+    Screening and search alternate until no path that is insolvent at the solution was left out of the search. A start that is
+    known to be `nearby` saves the first, rough round.
     """
     problem = sample.problem
     targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening
     point = np.clip(start, problem.low, problem.high)
     for number in range(rounds):
         sample.screen(point, tightening)
-        # The first round is rough and not enough: its smoothing is set far from the solution.
-        point = _search(sample, point, targets, *(_ROUGH if number == 0 else _FINE))
-        if number > 0 and sample.missed(point) == 0:
+        # The first round from afar is rough and not enough: its smoothing is set far from the solution.
+        rough = number == 0 and not nearby
+        point = _search(sample, point, targets, *(_ROUGH if rough else _FINE))
+        if not rough and sample.missed(point) == 0:
             break
     evaluation = sample.evaluate(point)
     excess = {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibrate.assemble import assemble
+from calibrate.frontier import search_paths
 from calibrate.job import LoadedJob
 from calibrate.optimise import paths_kept
 from calibrate.pipeline import effort_of, problem_of, sweep_of
@@ -30,12 +31,12 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     rate, gradient_cost = _speed(problem)
 
     steps = job.simulation.steps
-    kept = paths_kept(problem.constraints, effort.optimiser_paths)
+    kept = 2048 + paths_kept(problem.constraints, effort.optimiser_paths)
     search = _SCREENINGS * effort.optimiser_paths + _EVALUATIONS * gradient_cost * kept
     evidence = 3 * effort.paths
-    sizes = np.clip(300 / sweep.tolerances, 10_000, 200_000)
+    sizes = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
     points = (len(sweep.tolerances) + 2) * sweep.paths
-    curve = points + float(np.sum(3 * sizes + 12 * gradient_cost * np.minimum(sizes, 6_000)))
+    curve = points + float(np.sum(2 * sizes) + len(sizes) * 12 * gradient_cost * kept)
     seconds = {
         name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))
     }

@@ -54,7 +54,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     tightening = aim / _rehearse(problem, solution, effort, aim, listener)
     certificate = None
     for attempt in range(1, _ATTEMPTS + 1):
-        solution = _rounded(problem, solve(sample, solution.point, tightening))
+        solution = _rounded(problem, solve(sample, solution.point, tightening, nearby=True))
         if not solution.feasible:
             return Recommendation("infeasible", why_infeasible(problem, solution), solution, certificate)
         certificate = certify(

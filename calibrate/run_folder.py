@@ -34,9 +34,18 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.chmod(0o755)
-        os.replace(draft, target)
+        _move_into_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _move_into_place(draft: Path, target: Path) -> None:
+    try:
+        os.replace(draft, target)
+    except OSError as error:
+        raise UserError(
+            [Problem(str(target), f"cannot be put in place ({error.strerror}); was it created while this ran?")]
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

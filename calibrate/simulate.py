@@ -331,7 +331,9 @@ def values_of(parameters: Parameters, names: Sequence[str]) -> np.ndarray:
 METRIC_FIELDS = tuple(name for name in Outcome._fields if name not in ("collateral_closed", "pnl_closed", "returned"))
 
 # Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
-CHUNK = 8192
+CHUNK = 4096
+# Samples of fewer paths run in pieces of one smaller size, so that only two programs are ever compiled for a job.
+_SMALL_CHUNK = 2048
 
 
 class Sample(NamedTuple):
@@ -354,7 +356,7 @@ def simulate(
     paths: int | np.ndarray,
     fields: tuple[str, ...] = METRIC_FIELDS,
     derivatives: tuple[str, ...] = (),
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Sample:
     """Simulate paths 0, ..., `paths` - 1, or the paths with the given numbers.
@@ -363,7 +365,7 @@ def simulate(
     `on_progress` is called with the number of paths finished since the last call, from any thread.
     """
     numbers = np.arange(paths) if isinstance(paths, int) else np.asarray(paths)
-    chunk = min(chunk, max(len(numbers), 1))
+    chunk = chunk or (CHUNK if len(numbers) >= 4 * CHUNK else _SMALL_CHUNK)
     pieces = [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)]
     key = seed_words(seed)
 

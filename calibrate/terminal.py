@@ -2,15 +2,16 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from calibrate.gradient import GradientCheck
-from calibrate.market.fit import Fit
+if TYPE_CHECKING:
+    from calibrate.gradient import GradientCheck
+    from calibrate.market.fit import Fit
 
 # What is shown comes from users' files: square brackets in it are no markup.
 talk = Console(stderr=True, markup=False, emoji=False)
@@ -132,7 +133,7 @@ def metrics_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def gradient_table(rows: list[GradientCheck]) -> Table:
+def gradient_table(rows: list["GradientCheck"]) -> Table:
     table = Table(title="derivatives along the path against central differences", box=box.SIMPLE, title_justify="left")
     for heading in (
         "metric",
@@ -159,7 +160,7 @@ def gradient_table(rows: list[GradientCheck]) -> Table:
     return table
 
 
-def fit_tables(fitted: Fit) -> list[Table]:
+def fit_tables(fitted: "Fit") -> list[Table]:
     """Parameters with standard errors, and how well the model's return quantiles meet the data's."""
     parameters = Table(title=f"{fitted.family}, {fitted.bars:,} bars", box=box.SIMPLE, title_justify="left")
     for heading in ("", "value", "standard error"):

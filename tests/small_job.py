@@ -1,0 +1,71 @@
+"""A small job for tests of files and commands: a dozen steps, constant volatility, four segments a cohort.
+
+It keeps to whole chunks of 4,096 paths, so that all commands share a handful of compiled programs.
+"""
+
+from pathlib import Path
+
+from calibrate.errors import Problem, UserError
+from calibrate.job import load_job
+
+TEXT = """\
+name = "SMALL"
+
+[market]
+volatility = 1.0
+
+[oracle]
+kind = "exact"
+
+[liquidity]
+depth_usd = 25e6
+
+[book]
+open_interest_usd = 150e6
+resolution = 4
+
+[[book.cohorts]]
+side = "long"
+share = 1.0
+mixture = [{ weight = 1.0, median_excess = 0.6, spread = 0.7 }]
+
+[venue]
+insurance_fund_usd = 300e3
+keepers = "unlimited"
+
+[policy]
+base_margin_bps = { value = 200, free = true, low = 25, high = 1000 }
+volatility_multiplier = 1.0
+penalty_bps = 100
+
+[constraints]
+insolvency_probability = 0.02
+
+[simulation]
+step_s = 7200
+paths = 40_960
+optimiser_paths = 4096
+seed = 7
+
+[frontier]
+loosest = 0.1
+strictest = 0.05
+points = 2
+paths = 4096
+"""
+
+
+def write(folder: Path, text: str = TEXT) -> Path:
+    """The job, or another text, as a file in `folder`."""
+    path = folder / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems_of(path: Path, *overrides: str) -> list[Problem]:
+    """What is said about a job file; nothing if it is right."""
+    try:
+        load_job(path, overrides)
+    except UserError as error:
+        return error.problems
+    return []
