@@ -62,7 +62,7 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
 
 def search_paths(tolerance: float) -> int:
     """How many paths a point is searched on: enough for some hundred insolvencies where that is affordable."""
-    return int(np.clip(200 / tolerance, 8_000, 40_000))
+    return int(np.clip(200 / tolerance, 2_048, 40_000))
 
 
 def _solve_at(

@@ -68,7 +68,8 @@ def quantile(values: np.ndarray, level: float) -> Estimate:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     size = ordered.size
     tail = (1 - CONFIDENCE) / 2
-    ranks = np.asarray(binom.ppf([tail, 1 - tail], size, level)).astype(int)
+    # Counted from 0: the lower end must have at least the lower count of values below it, itself included.
+    ranks = np.asarray(binom.ppf([tail, 1 - tail], size, level)).astype(int) - [1, 0]
     low, high = ordered[np.clip(ranks, 0, size - 1)]
     value = float(ordered[min(int(np.ceil(level * size)), size) - 1])
     error = float(high - low) / (2 * float(norm.ppf(1 - tail)))

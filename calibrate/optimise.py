@@ -27,8 +27,10 @@ _TOLERANCE = 1.01
 _FLOOR = 0.02
 
 
-# First step and last gain of a rough search (from anywhere) and of a fine one (from nearby).
-_ROUGH, _FINE = (0.15, 1e-3), (0.05, 2e-4)
+# The first step of a search from anywhere and of one from nearby, and the relative gain below which a search ends: beyond it
+# lies the noise of any sample that a search can afford.
+_FAR, _NEAR = 0.15, 0.05
+_ROUGH_GAIN, _FINE_GAIN = 1e-3, 5e-4
 
 
 class FreeParameter(NamedTuple):
@@ -179,7 +181,9 @@ def solve(
         sample.screen(point, tightening)
         # The first round from afar is rough and not enough: its smoothing is set far from the solution.
         rough = number == 0 and not nearby
-        point = _search(sample, point, targets, *(_ROUGH if rough else _FINE))
+        point = _search(
+            sample, point, targets, radius=_FAR if rough else _NEAR, smallest_gain=_ROUGH_GAIN if rough else _FINE_GAIN
+        )
         if not rough and sample.missed(point) == 0:
             break
     evaluation = sample.evaluate(point)

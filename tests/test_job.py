@@ -188,7 +188,9 @@ def test_broken_toml_is_told_with_its_line(found: str, instead: str, line: int, 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (missing,) = problems_of(tmp_path / "nowhere.toml")
-    assert str(missing).endswith("nowhere.toml: cannot be read (No such file or directory); give the path of a job file")
+    assert str(missing).endswith(
+        "nowhere.toml: cannot be read (No such file or directory); give the path of a job file"
+    )
     (folder,) = problems_of(tmp_path)
     assert "Is a directory" in folder.message
     (tmp_path / "picture.toml").write_bytes(b"\xff\xfe\x00")

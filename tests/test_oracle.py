@@ -11,7 +11,7 @@ from statistical import assert_law, assert_mean
 
 from calibrate.delay import delay_of
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, OracleView, PushOracle, StepOfPrice
-from calibrate.shocks import normal, path_ids, seed_words, shocks_of_steps
+from calibrate.shocks import path_ids, seed_words, shocks_of_steps
 
 MINUTE = 1 / (365 * 1440)
 

@@ -226,7 +226,9 @@ def test_the_book_holds_the_tables_quantiles_and_collateral(segments: int, accur
             level = jnp.full((2, 1), float(held.loc[riskiest, "ratio"].iloc[-1]))
             below = accounts_below(book.density, level)
             np.testing.assert_allclose(below.share[row, 0], weight[riskiest].sum(), rtol=accuracy)
-            np.testing.assert_allclose(below.collateral[row, 0], (weight * held["ratio"])[riskiest].sum(), rtol=accuracy)
+            np.testing.assert_allclose(
+                below.collateral[row, 0], (weight * held["ratio"])[riskiest].sum(), rtol=accuracy
+            )
 
 
 def test_a_table_of_longs_alone_makes_a_book_of_one_cohort(tmp_path: Path) -> None:

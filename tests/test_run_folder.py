@@ -130,8 +130,8 @@ def test_json_that_is_not_there_is_a_users_error(tmp_path: Path) -> None:
     [
         "",
         "plain",
-        'double " and single \' quotes',
-        'three """ and \'\'\' of them',
+        "double \" and single ' quotes",
+        "three \"\"\" and ''' of them",
         "back\\slash \\n that is no newline \\u0041",
         "first line\nsecond line\r\nthird\n",
         "\ttab",
@@ -152,7 +152,9 @@ def test_half_a_character_does_not_cost_the_run() -> None:
     assert text.encode("utf-8")
 
 
-@pytest.mark.parametrize("key", ["plain", "with-dash", "with.dot", "with space", "", "straße", 'quote"', "new\nline", "\x7f"])
+@pytest.mark.parametrize(
+    "key", ["plain", "with-dash", "with.dot", "with space", "", "straße", 'quote"', "new\nline", "\x7f"]
+)
 def test_any_key_reads_back_from_toml(key: str) -> None:
     tables = {key: 1, "table": {key: "value"}}
     assert tomllib.loads(toml_text(tables)) == tables

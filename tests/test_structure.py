@@ -21,7 +21,18 @@ DEFERRED = {
     "calibrate.terminal": "tables are shown without loading what made them",
 }
 # What turns data into code, or starts another program.
-FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "subprocess", "yaml"}
+FORBIDDEN_MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "subprocess",
+    "yaml",
+}
 FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle", "np.load",
 }  # fmt: skip
