@@ -132,7 +132,7 @@ def check(
         bool, typer.Option("--gradients", help="Compare derivatives with difference quotients.")
     ] = False,
     paths: Annotated[int, typer.Option(min=2, help="Paths for --gradients.")] = 4096,
-    bump: Annotated[float, typer.Option(help="Relative step of the difference quotients.")] = 1e-7,
+    bump: Annotated[float, typer.Option(min=1e-12, max=0.1, help="Relative step of the difference quotients.")] = 1e-7,
     as_json: AsJson = False,
 ) -> None:
     """Check a job without running it: what would run, how long it would take and how much memory."""

@@ -56,7 +56,7 @@ class InsolvencyProbability(Constraint):
 
     @property
     def share_of_paths(self) -> float:
-        return min(15 * self.limit, 1.0)
+        return min(8 * self.limit, 1.0)
 
     def estimate(self, values: np.ndarray) -> Estimate:
         return probability(int(np.count_nonzero(values > 0)), len(values))

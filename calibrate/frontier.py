@@ -48,7 +48,7 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
     found: list[tuple[str, float, Parameters]] = []
     done = listener.stage("frontier: searching", len(sweep.tolerances))
     for tolerance in sorted(sweep.tolerances, reverse=True):
-        solution = _solve_at(problem, float(tolerance), start, sweep, nearby=bool(found))
+        solution = _solve_at(problem, float(tolerance), start, sweep)
         done(1)
         if solution is None:
             listener.note(f"tolerance {tolerance:.2g}: no policy within the bounds keeps it; left out")
@@ -62,12 +62,10 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
 
 def search_paths(tolerance: float) -> int:
     """How many paths a point is searched on: enough for some hundred insolvencies where that is affordable."""
-    return int(np.clip(200 / tolerance, 2_048, 40_000))
+    return int(np.clip(100 / tolerance, 2_048, 40_000))
 
 
-def _solve_at(
-    problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep, *, nearby: bool
-) -> np.ndarray | None:
+def _solve_at(problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep) -> np.ndarray | None:
     constraint = InsolvencyProbability(tolerance)
     paths = search_paths(tolerance)
     sample = FrozenSample(
@@ -75,7 +73,7 @@ def _solve_at(
     )
     # Noise of the search and of the certificate both stand between the aim and the tolerance.
     together = 1 / (1 / paths + 1 / sweep.paths)
-    solution = solve(sample, start, np.array([headroom(constraint, int(together))]), nearby=nearby)
+    solution = solve(sample, start, np.array([headroom(constraint, int(together))]), rounds=2)
     return solution.point if solution.feasible else None
 
 

@@ -39,8 +39,13 @@ def tail_gradient(
     """
     count = max(round((1 - level) * paths), 1)
     tail = np.asarray(slopes, np.float64)[np.argsort(-np.asarray(values), kind="stable")[:count]]
-    spread = tail.std(axis=0, ddof=1) if count > 1 else np.full(tail.shape[1], np.nan)
-    return Gradient(tail.mean(axis=0), spread / np.sqrt(count))
+    value = tail.mean(axis=0)
+    if count < 2:
+        return Gradient(value, np.full_like(value, np.nan))
+    # Which paths are in the tail is uncertain too: one path more or less has the slope at its edge.
+    edge = tail[-max(count // 10, 1) :].mean(axis=0)
+    variance = tail.var(axis=0, ddof=1) + level * (value - edge) ** 2
+    return Gradient(value, np.sqrt(variance / count))
 
 
 def bandwidth(distance: Float[NumpyArray, " path"], events: float) -> float:

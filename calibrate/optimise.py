@@ -19,7 +19,7 @@ from calibrate.simulate import Sample, Scenario, simulate, with_values
 from calibrate.trust_region import Local, minimise
 
 # Paths for the objective: means of margin and user cost vary little from path to path.
-_OBJECTIVE_PATHS = 2048
+_OBJECTIVE_PATHS = 1024
 # A limit counts as kept when it is exceeded by no more than this factor on the optimiser's own sample.
 _TOLERANCE = 1.01
 # Limits are searched in logarithms, with this share of the limit added, so that where one is far from binding its slope is
@@ -30,7 +30,7 @@ _FLOOR = 0.02
 # The first step of a search from anywhere and of one from nearby, and the relative gain below which a search ends: beyond it
 # lies the noise of any sample that a search can afford.
 _FAR, _NEAR = 0.15, 0.05
-_ROUGH_GAIN, _FINE_GAIN = 1e-3, 5e-4
+_ROUGH_GAIN, _FINE_GAIN = 5e-2, 2e-3
 
 
 class FreeParameter(NamedTuple):
@@ -92,7 +92,7 @@ class Solution(NamedTuple):
 def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
     """How many of a sample's paths the search looks at."""
     share = max(constraint.share_of_paths for constraint in constraints)
-    return min(paths, max(2048, round(share * paths)))
+    return min(paths, max(1024, round(share * paths)))
 
 
 class FrozenSample:
@@ -167,18 +167,20 @@ class FrozenSample:
 
 
 def solve(
-    sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, nearby: bool = False, rounds: int = 4
+    sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, nearby: bool = False, rounds: int = 3
 ) -> Solution:
     """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
 
-    Screening and search alternate until no path that is insolvent at the solution was left out of the search. A start that is
-    known to be `nearby` saves the first, rough round.
+    Screening and search alternate until no path that is insolvent at the solution was left out of the search. A start
+    `nearby`, where the last call on this sample ended, saves the first, rough round.
     """
     problem = sample.problem
     targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening
     point = np.clip(start, problem.low, problem.high)
     for number in range(rounds):
-        sample.screen(point, tightening)
+        # Known paths stay: a limit that is only tightened must not meet another smoothing than before.
+        if number > 0 or not nearby:
+            sample.screen(point, tightening)
         # The first round from afar is rough and not enough: its smoothing is set far from the solution.
         rough = number == 0 and not nearby
         point = _search(

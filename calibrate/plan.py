@@ -31,12 +31,12 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     rate, gradient_cost = _speed(problem)
 
     steps = job.simulation.steps
-    kept = 2048 + paths_kept(problem.constraints, effort.optimiser_paths)
+    kept = 1024 + paths_kept(problem.constraints, effort.optimiser_paths)
     search = _SCREENINGS * effort.optimiser_paths + _EVALUATIONS * gradient_cost * kept
     evidence = 3 * effort.paths
     sizes = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
     points = (len(sweep.tolerances) + 2) * sweep.paths
-    curve = points + float(np.sum(2 * sizes) + len(sizes) * 12 * gradient_cost * kept)
+    curve = points + float(np.sum(2 * sizes) + len(sizes) * 8 * gradient_cost * kept)
     seconds = {
         name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))
     }

@@ -333,7 +333,7 @@ METRIC_FIELDS = tuple(name for name in Outcome._fields if name not in ("collater
 # Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
 CHUNK = 4096
 # Samples of fewer paths run in pieces of one smaller size, so that only two programs are ever compiled for a job.
-_SMALL_CHUNK = 2048
+_SMALL_CHUNK = 1024
 
 
 class Sample(NamedTuple):

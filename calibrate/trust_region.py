@@ -38,7 +38,7 @@ def minimise(
     radius: float = 0.15,
     smallest_gain: float = 2e-5,
     smallest_radius: float = 1e-3,
-    most_evaluations: int = 20,
+    most_evaluations: int = 15,
 ) -> Found:
     """Minimise over the unit box, starting at `start`. Coordinates should be scaled so that 0.1 is a considerable step. The
     search ends when a step promises less than `smallest_gain` of the merit, or steps get shorter than `smallest_radius`."""

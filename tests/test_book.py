@@ -15,6 +15,8 @@ from scipy.special import ndtr, ndtri
 from calibrate.book import Cohort, Density, accounts_below, density_at, knot_shares, lay_out, level_holding
 
 DOUBLE = np.dtype(np.float64)
+# Compiled once for each shape.
+below_level, level_of, height_at = jax.jit(accounts_below), jax.jit(level_holding), jax.jit(density_at)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,7 @@ SEEDS = [1, 2]
 def test_shares_and_collateral_below_a_level_are_the_integrals_of_the_density(seed: int) -> None:
     density = random_density(seed)
     levels = levels_within(density, seed, number=12, beyond=0.3)
-    below = accounts_below(density, jnp.asarray(levels))
+    below = below_level(density, jnp.asarray(levels))
     for cohort, (knots, shares) in enumerate(zip(np.asarray(density.knots), np.asarray(density.shares), strict=True)):
         height = partial(slope_of_shares, knots, shares)
         for path, level in enumerate(levels[cohort]):
@@ -70,11 +72,11 @@ def test_shares_and_collateral_below_a_level_are_the_integrals_of_the_density(se
 def test_the_density_is_the_slope_of_the_shares(seed: int) -> None:
     density = random_density(seed)
     levels = levels_within(density, seed, beyond=0.3)
-    found = np.asarray(density_at(density, jnp.asarray(levels)))
+    found = np.asarray(height_at(density, jnp.asarray(levels)))
     for cohort, (knots, shares) in enumerate(zip(np.asarray(density.knots), np.asarray(density.shares), strict=True)):
         expected = [slope_of_shares(knots, shares, level) for level in levels[cohort]]
         np.testing.assert_allclose(found[cohort], expected, rtol=1e-12)
-        at_knots = np.asarray(density_at(density, jnp.asarray(np.broadcast_to(knots, (3, len(knots))))))[cohort]
+        at_knots = np.asarray(height_at(density, jnp.asarray(np.broadcast_to(knots, (3, len(knots))))))[cohort]
         np.testing.assert_allclose(
             at_knots[:-1], np.asarray(density.heights)[cohort], rtol=1e-12, err_msg="right of knots"
         )
@@ -85,16 +87,16 @@ def test_the_density_is_the_slope_of_the_shares(seed: int) -> None:
 def test_levels_and_shares_are_inverse_to_each_other(seed: int) -> None:
     density = random_density(seed)
     levels = levels_within(density, seed)
-    share = accounts_below(density, jnp.asarray(levels)).share
-    np.testing.assert_allclose(level_holding(density, share), levels, rtol=1e-9)
+    share = below_level(density, jnp.asarray(levels)).share
+    np.testing.assert_allclose(level_of(density, share), levels, rtol=1e-9)
     wanted = jnp.asarray(np.random.default_rng(seed).uniform(0, 1, (3, 40)))
-    np.testing.assert_allclose(accounts_below(density, level_holding(density, wanted)).share, wanted, atol=1e-13)
+    np.testing.assert_allclose(below_level(density, level_of(density, wanted)).share, wanted, atol=1e-13)
 
 
 def test_outside_the_knots_there_is_nobody() -> None:
     density = random_density(5)
     low, high = density.knots[:, :1] - 0.5, density.knots[:, -1:] + 0.5
-    below, all_of_them = accounts_below(density, low), accounts_below(density, high)
+    below, all_of_them = below_level(density, low), below_level(density, high)
     np.testing.assert_allclose(below.share, 0.0, atol=1e-14)
     np.testing.assert_allclose(below.collateral, 0.0, atol=1e-14)
     np.testing.assert_allclose(all_of_them.share, 1.0, rtol=1e-13)
@@ -102,8 +104,8 @@ def test_outside_the_knots_there_is_nobody() -> None:
     mean = jnp.sum(jnp.diff(density.shares, axis=1) * middles, axis=1, keepdims=True)
     np.testing.assert_allclose(all_of_them.collateral, mean, rtol=1e-13)
     nothing, everything = jnp.zeros((3, 1)), jnp.ones((3, 1))
-    np.testing.assert_allclose(level_holding(density, nothing), density.knots[:, :1], rtol=1e-14)
-    np.testing.assert_allclose(level_holding(density, everything), density.knots[:, -1:], rtol=1e-13)
+    np.testing.assert_allclose(level_of(density, nothing), density.knots[:, :1], rtol=1e-14)
+    np.testing.assert_allclose(level_of(density, everything), density.knots[:, -1:], rtol=1e-13)
 
 
 # --- derivatives ----------------------------------------------------------------------------------------------------------
@@ -120,7 +122,7 @@ def away_from_knots(density: Density, seed: int) -> jax.Array:
 def test_derivatives_are_the_limits_of_difference_quotients(seed: int) -> None:
     density = random_density(seed)
     levels = away_from_knots(density, seed)
-    shares = accounts_below(density, levels).share
+    shares = below_level(density, levels).share
     options = {"order": 1, "modes": ("fwd", "rev"), "eps": 1e-6, "rtol": 1e-6, "atol": 1e-7}
     check_grads(jax.jit(lambda level: tuple(accounts_below(density, level))), (levels,), **options)
     # Where hardly anyone is, a share takes one far: shorter steps there.
@@ -138,11 +140,11 @@ def test_the_written_derivatives_are_those_of_the_formulas(seed: int) -> None:
     )
 
     def slope(function: Callable, at: jax.Array) -> list[jax.Array]:
-        return jax.tree.leaves(jax.jvp(partial(function, density), (at,), (jnp.ones_like(at),))[1])
+        return jax.tree.leaves(jax.jit(lambda x: jax.jvp(partial(function, density), (x,), (jnp.ones_like(x),))[1])(at))
 
     for written, formula in zip(slope(accounts_below, levels), slope(accounts_below.__wrapped__, levels), strict=True):
         np.testing.assert_allclose(written, formula, rtol=1e-10, atol=1e-13)
-    shares = accounts_below(density, away_from_knots(density, seed)).share
+    shares = below_level(density, away_from_knots(density, seed)).share
     for written, formula in zip(slope(level_holding, shares), slope(level_holding.__wrapped__, shares), strict=True):
         np.testing.assert_allclose(written, formula, rtol=1e-10)
 
@@ -190,9 +192,9 @@ def laid_out(segments: int) -> tuple[Density, np.ndarray]:
 def errors_in_share(segments: int) -> np.ndarray:
     """The largest error in the share below a level: among the riskiest quarter of accounts, the riskier half, and all."""
     density, _ = laid_out(segments)
-    levels = mixture_quantile(np.linspace(0, 0.9999, 20_001))
+    levels = mixture_quantile(np.linspace(0, 0.9999, 5_001))
     exact = mixture_share(levels)
-    error = np.abs(np.asarray(accounts_below(density, jnp.asarray(np.stack([levels, levels]))).share)[0] - exact)
+    error = np.abs(np.asarray(below_level(density, jnp.asarray(np.stack([levels, levels]))).share)[0] - exact)
     return np.array([error[exact <= share].max() for share in (0.25, 0.5, 1.0)])
 
 
@@ -224,17 +226,17 @@ def test_weights_of_cohorts_sum_to_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("collateral", [0.1, 1.0, 20.0, 1000.0])
+@pytest.mark.parametrize("collateral", [0.1, 20.0, 1000.0])
 def test_accounts_of_the_very_same_collateral_are_laid_out_too(collateral: float, dtype: type) -> None:
     cohort = Cohort(1, 1.0, lambda shares: np.full_like(shares, collateral))
     density = lay_out([cohort], reference_margin=0.05, responds=False, segments=24, dtype=np.dtype(dtype)).density
     np.testing.assert_allclose(density.knots, collateral, rtol=3e-4)
     around = jnp.asarray(collateral * np.array([[0.999, 1.001]]), dtype)
-    below = accounts_below(density, around)
+    below = below_level(density, around)
     np.testing.assert_allclose(below.share, [[0.0, 1.0]], atol=1e-6)
     np.testing.assert_allclose(below.collateral, [[0.0, collateral]], rtol=3e-4)
     middle = jnp.mean(density.knots, axis=1, keepdims=True)
-    assert 0 < accounts_below(density, middle).share[0, 0] < 1
+    assert 0 < below_level(density, middle).share[0, 0] < 1
 
 
 def test_distinct_accounts_are_laid_out_where_they_are() -> None:

@@ -89,13 +89,13 @@ MISTAKES = {
         ["policy.base_margin_bps=0", "policy.volatility_multiplier=0"], "policy", ["no margin at all", "raise"],
     ),
     "optimiser takes too many": (
-        ["simulation.optimiser_paths=1e6"], "simulation", ["1,000,000", "40,960", "at least ten times"],
+        ["simulation.optimiser_paths=1e6"], "simulation", ["1,000,000", "10,240", "at least ten times"],
     ),
     "too many steps": (["simulation.step_s=1e-3"], "simulation", ["8.64e+07 steps", "expected 2 to 1,000,000"]),
     "too few steps": (["simulation.step_s=1e9"], "simulation", ["8.64e-05 steps", "expected 2 to 1,000,000"]),
     "endless horizon": (["simulation.horizon_days=1e308"], "simulation", ["inf steps"]),
     "one point": (["frontier.points=1"], "frontier.points", ["greater than or equal to 2", "found 1"]),
-    "frontier the wrong way round": (["frontier.strictest=0.5"], "frontier", ["is 0.5", "0.1", "to be smaller"]),
+    "frontier the wrong way round": (["frontier.strictest=0.5"], "frontier", ["is 0.5", "0.04", "to be smaller"]),
 }  # fmt: skip
 
 
@@ -160,8 +160,8 @@ def test_mistakes_between_sections_come_at_once(job: Path) -> None:
     ("left_out", "place", "phrase"),
     [
         ("volatility = 1.0", "market", "either `model` (a fitted model) or `volatility`"),
-        ("[constraints]\ninsolvency_probability = 0.02", "constraints", "is missing; add it to the job file"),
-        ("insolvency_probability = 0.02", "constraints", "give at least one limit"),
+        ("[constraints]\ninsolvency_probability = 0.1", "constraints", "is missing; add it to the job file"),
+        ("insolvency_probability = 0.1", "constraints", "give at least one limit"),
         ("depth_usd = 25e6", "liquidity.depth_usd", "is missing"),
         ("open_interest_usd = 150e6", "book", "a book of `cohorts` needs `open_interest_usd`"),
         ("penalty_bps = 100", "policy.penalty_bps", "is missing"),
@@ -280,7 +280,7 @@ def test_overrides_are_read_as_toml_or_else_as_text(job: Path) -> None:
     assert loaded.job.venue.recheck is False
     assert loaded.job.venue.keepers == "for-profit"
     assert loaded.job.liquidity.depth_usd == 1e6
-    assert loaded.job.constraints.limits() == {"insolvency_probability": 0.02, "bad_debt_es": 1e-3}
+    assert loaded.job.constraints.limits() == {"insolvency_probability": 0.1, "bad_debt_es": 1e-3}
     assert loaded.overrides == overrides
     assert loaded.text == small_job.TEXT
 
@@ -290,7 +290,7 @@ def test_the_last_of_two_overrides_counts(job: Path) -> None:
 
 
 def test_an_override_adds_a_section_that_the_file_leaves_out(tmp_path: Path) -> None:
-    path = small_job.write(tmp_path, without("[constraints]\ninsolvency_probability = 0.02"))
+    path = small_job.write(tmp_path, without("[constraints]\ninsolvency_probability = 0.1"))
     loaded = load_job(path, ["constraints.bad_debt_es=1e-3", "objective.user_cost_weight=0"])
     assert loaded.job.constraints.limits() == {"bad_debt_es": 1e-3}
     assert loaded.job.objective.user_cost_weight == 0

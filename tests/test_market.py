@@ -90,13 +90,13 @@ def everything() -> Walk:
 
 
 def test_at_constant_volatility_prices_are_lognormal() -> None:
-    """Sees a gap of 0.6 % in the distribution function of the log-return, and an error of 0.2 % in the forward price: a
+    """Sees a gap of 0.8 % in the distribution function of the log-return, and an error of 0.3 % in the forward price: a
     missing Ito term is one of 1.8 %."""
     years, volatility, drift = 20 * 24 * HOUR, 0.8, 1.0
-    x = walk(constant(volatility, drift), dt=years / 5, steps=5, paths=1_000_000, seed=2).log_price[-1]
+    x = walk(constant(volatility, drift), dt=years / 5, steps=5, paths=500_000, seed=2).log_price[-1]
     spread = volatility * np.sqrt(years)
-    assert_law(x, lambda x: ndtr((x - (drift - volatility**2 / 2) * years) / spread), resolution=0.006)
-    assert_mean(np.exp(x), np.exp(drift * years), resolution=0.0021)
+    assert_law(x, lambda x: ndtr((x - (drift - volatility**2 / 2) * years) / spread), resolution=0.008)
+    assert_mean(np.exp(x), np.exp(drift * years), resolution=0.003)
 
 
 def test_at_constant_volatility_returns_of_different_steps_are_independent() -> None:
@@ -153,12 +153,12 @@ def test_log_volatility_forgets_at_its_half_life(everything: Walk, hours: int) -
 
 
 def test_a_given_start_reverts_to_the_median() -> None:
-    """Sees an error of 0.01 in the mean of log-volatility after a half-life, and of 3 % in its variance."""
-    y = walk(log_ou(start=1.2), dt=HOUR, steps=36, paths=300_000, seed=5).log_volatility
+    """Sees an error of 0.014 in the mean of log-volatility after a half-life, and of 5 % in its variance."""
+    y = walk(log_ou(start=1.2), dt=HOUR, steps=36, paths=100_000, seed=5).log_volatility
     np.testing.assert_allclose(y[0], 1.2, rtol=1e-6)
     spread = FIELDS["log_volatility_sd"] * np.sqrt(1 - 0.25)
-    assert_mean(y[-1], 0.6, resolution=0.01)
-    assert_mean((y[-1] - 0.6) ** 2 / spread**2, 1.0, resolution=0.03)
+    assert_mean(y[-1], 0.6, resolution=0.014)
+    assert_mean((y[-1] - 0.6) ** 2 / spread**2, 1.0, resolution=0.05)
 
 
 def test_the_volatility_of_a_step_is_the_one_at_its_start(everything: Walk) -> None:
@@ -166,14 +166,14 @@ def test_the_volatility_of_a_step_is_the_one_at_its_start(everything: Walk) -> N
     np.testing.assert_allclose(everything.volatility, ruling, rtol=1e-5)
 
 
-@pytest.mark.parametrize("correlation", [-0.6, -0.3, 0.0, 0.5])
+@pytest.mark.parametrize("correlation", [-0.6, 0.0, 0.5])
 def test_returns_and_volatility_move_together_as_the_correlation_says(correlation: float) -> None:
-    """Sees an error of 0.012 in the correlation, hence its sign."""
+    """Sees an error of 0.02 in the correlation, hence its sign."""
     market = log_ou(leverage_correlation=correlation, jumps_per_year=0.0, start=0.0)
-    moved = walk(market, dt=HOUR, steps=1, paths=1_000_000, seed=6)
+    moved = walk(market, dt=HOUR, steps=1, paths=400_000, seed=6)
     standard_return = (moved.returns[0] + 0.9**2 / 2 * HOUR) / (0.9 * np.sqrt(HOUR))
     spread = FIELDS["log_volatility_sd"] * np.sqrt(1 - 0.25 ** (1 / 36))
-    assert_mean(standard_return * moved.log_volatility[1] / spread, correlation, resolution=0.013)
+    assert_mean(standard_return * moved.log_volatility[1] / spread, correlation, resolution=0.02)
 
 
 # --- jumps ----------------------------------------------------------------------------------------------------------------

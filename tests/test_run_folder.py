@@ -38,7 +38,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit, UserError("no")])
 def test_nothing_is_left_of_a_run_that_fails(error: BaseException | type[BaseException], tmp_path: Path) -> None:
     kind = error if isinstance(error, type) else type(error)
-    with pytest.raises(kind), new_folder(tmp_path / "run") as folder:
+    with pytest.raises(kind), new_folder(tmp_path / "run") as folder:  # noqa: PT012
         write_text(folder / "figures" / "a.txt", "a")
         raise error
     assert list(tmp_path.iterdir()) == []
@@ -61,7 +61,7 @@ def test_what_exists_is_not_touched(there: str, tmp_path: Path) -> None:
 
 def test_a_folder_that_another_run_finished_first_is_not_touched(tmp_path: Path) -> None:
     target = tmp_path / "run"
-    with pytest.raises(UserError, match="was it created while this ran"), new_folder(target) as folder:
+    with pytest.raises(UserError, match="was it created while this ran"), new_folder(target) as folder:  # noqa: PT012
         write_text(folder / "a.txt", "second")
         with new_folder(target) as other:
             write_text(other / "a.txt", "first")
@@ -86,11 +86,12 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path, monkeypatch
         write_json(path, {"a": float("nan")})
 
     def fail(*_: object) -> None:
-        raise OSError
+        raise OSError("disk is full")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError):  # noqa: PT011
+    with monkeypatch.context() as patched:
         patched.setattr("calibrate.run_folder.os.replace", fail)
-        write_json(path, {"a": 2})
+        with pytest.raises(OSError, match="disk is full"):
+            write_json(path, {"a": 2})
     assert read_json(path) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
 

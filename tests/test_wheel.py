@@ -31,7 +31,17 @@ def test_a_wheel_in_a_fresh_environment_runs_the_quickstart(wheel: Path, tmp_pat
     # The libraries are those of the environment that runs the tests; the package itself comes from the wheel alone.
     here = next(path for path in sys.path if path.endswith("site-packages"))
     (next((tmp_path / "env" / "lib").glob("python*/site-packages")) / "libraries.pth").write_text(here + "\n")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel)]
+    install = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--force-reinstall",
+        str(wheel),
+    ]
     subprocess.run(install, check=True, capture_output=True)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

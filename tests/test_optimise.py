@@ -1,0 +1,347 @@
+"""The search on problems with known optima, the certificate's error rates, and the optimiser's own gold value."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import truth
+from scipy.stats import beta, binom
+from statistical import SIGMAS, assert_close
+from venues import DAY, Case, TestBook, switched_off
+
+from calibrate import certify as certificates
+from calibrate.certify import certify, hold
+from calibrate.constraints import AccountInsolvencyRate, BadDebtShortfall, InsolvencyProbability
+from calibrate.metrics import upper_limit
+from calibrate.optimise import FreeParameter, FrozenSample, Problem, solve
+from calibrate.progress import Silent
+from calibrate.recommend import headroom
+from calibrate.simulate import Sample, simulate
+from calibrate.trust_region import Found, Local, minimise
+
+# --- the search, on problems with known optima ----------------------------------------------------------------------------
+
+Part = tuple[float, np.ndarray]
+# What a problem is at a point: its objective, then its limits, each with its gradient.
+Parts = Callable[[np.ndarray], list[Part]]
+
+
+def linear(*weights: float) -> Callable[[np.ndarray], Part]:
+    return lambda x: (float(np.dot(weights, x)), np.array(weights))
+
+
+def product_at_least(size: float) -> Callable[[np.ndarray], Part]:
+    """x y >= size, in logarithms as the optimiser does: a curved limit."""
+    return lambda x: (float(np.log(size / (x[0] * x[1]))), -1 / x)
+
+
+def sum_of_exponentials(x: np.ndarray) -> Part:
+    """Risks that each parameter lowers at its own rate; their sum must be at most a half."""
+    risks = RISKS * np.exp(-RATES * x)
+    return float(np.log(risks.sum() / 0.5)), -RATES * risks / risks.sum()
+
+
+RATES, RISKS = np.array([3.0, 5.0, 8.0, 4.0]), np.array([1.0, 2.0, 0.5, 1.0])
+# Lagrange: at the optimum all slopes rate * risk * exp(-rate x) are equal.
+BEST_OF_FOUR = np.log(RATES * RISKS * (1 / RATES).sum() / 0.5) / RATES
+HESSIAN = np.array([[4.0, 1.0], [1.0, 2.0]])
+
+
+def bowl(x: np.ndarray) -> Part:
+    d = x - np.array([0.35, 0.6])
+    return float(1 + d @ HESSIAN @ d / 2), HESSIAN @ d
+
+
+class Known(NamedTuple):
+    objective: Callable[[np.ndarray], Part]
+    limits: tuple[Callable[[np.ndarray], Part], ...]
+    best: np.ndarray
+
+
+FEASIBLE = {
+    "a linear objective, a curved limit": Known(linear(1, 1), (product_at_least(0.09),), np.array([0.3, 0.3])),
+    "two limits that both bind": Known(
+        linear(1, 2), (product_at_least(0.08), lambda x: (0.4 - x[1], np.array([0.0, -1.0]))), np.array([0.2, 0.4])
+    ),
+    "a limit that does not bind": Known(
+        linear(1, 1), (product_at_least(0.09), lambda x: (x[0] - 0.9, np.array([1.0, 0.0]))), np.array([0.3, 0.3])
+    ),
+    "a bound that binds": Known(linear(4, 1), (product_at_least(0.5),), np.array([0.5, 1.0])),
+    "four parameters": Known(linear(1, 1, 1, 1), (sum_of_exponentials,), BEST_OF_FOUR),
+    "a curved objective, its best point inside": Known(
+        bowl, (lambda x: (x[0] - 2, np.array([1.0, 0.0])),), np.array([0.35, 0.6])
+    ),
+}
+STARTS = {"from the safe corner": (0.9, 0.9), "from an infeasible corner": (0.05, 0.05), "from the side": (0.9, 0.1)}
+
+
+def search(problem: Known, start: tuple[float, float], *, sign: float = 1.0) -> Found:
+    """The search at a fine setting. `sign` plants an error in the limits' gradients."""
+
+    def evaluate(x: np.ndarray) -> Local:
+        value, slope = problem.objective(x)
+        limits, slopes = zip(*(limit(x) for limit in problem.limits), strict=True)
+        return Local(value, slope, np.array(limits), sign * np.array(slopes))
+
+    size = len(problem.best)
+    return minimise(evaluate, np.resize(start, size), smallest_gain=2e-5, most_evaluations=25)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", FEASIBLE)
+def test_the_search_finds_the_optimum_in_few_evaluations(name: str, start: str) -> None:
+    problem = FEASIBLE[name]
+    found = search(problem, STARTS[start])
+    assert found.local.limits.max() < 1e-4
+    assert found.local.objective < problem.objective(problem.best)[0] + 1e-4
+    np.testing.assert_allclose(found.point, problem.best, atol=2e-3)
+    assert found.evaluations <= 16
+
+
+def test_a_search_at_the_optimum_stays_there() -> None:
+    found = search(FEASIBLE["a linear objective, a curved limit"], (0.3, 0.3))
+    assert found.evaluations == 1
+    np.testing.assert_array_equal(found.point, 0.3)
+
+
+INFEASIBLE = {
+    "a limit out of reach": Known(linear(1, 1), (lambda x: (2.5 - x.sum(), -np.ones(2)),), np.array([1.0, 1.0])),
+    "a curved limit out of reach": Known(
+        linear(1, 1),
+        (lambda x: (float(np.log(3 / x.sum() ** 1.2)), -1.2 / x.sum() * np.ones(2)),),
+        np.array([1.0, 1.0]),
+    ),
+    "two limits that contradict each other": Known(
+        linear(1, 1), (lambda x: (0.6 - x[0], np.array([-1.0, 0])), lambda x: (2 * x[0] - 0.8, np.array([2.0, 0]))),
+        np.array([0.4, 0.0]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", INFEASIBLE)
+def test_where_limits_cannot_be_kept_the_search_ends_where_they_are_missed_least(name: str, start: str) -> None:
+    """Least is the sum of what the limits are exceeded by; among such points the objective decides."""
+    problem = INFEASIBLE[name]
+    found = search(problem, STARTS[start])
+    missed = np.maximum(found.local.limits, 0).sum()
+    least = sum(max(limit(problem.best)[0], 0.0) for limit in problem.limits)
+    np.testing.assert_allclose(missed, least, atol=1e-3)
+    np.testing.assert_allclose(found.point[0], problem.best[0], atol=2e-3)
+    assert found.evaluations <= 16
+
+
+def test_a_wrong_gradient_of_a_limit_is_seen() -> None:
+    """The test of the test."""
+    problem = FEASIBLE["four parameters"]
+    found = search(problem, STARTS["from the safe corner"], sign=-1.0)
+    assert np.abs(found.point - problem.best).max() > 0.05
+
+
+# --- the certificate's error rates ----------------------------------------------------------------------------------------
+
+CONFIDENCE, ATTEMPTS = 0.95, 3
+
+
+def most_events(limit: float, paths: int, confidence: float) -> int:
+    """The largest number of insolvent paths with which a certificate is granted, -1 if none is small enough."""
+    events = np.arange(int(limit * paths) + 2)
+    granted = [upper_limit(int(k), paths, confidence) <= limit for k in events]
+    return int(np.argmin(granted)) - 1
+
+
+def granted_at(true: float, constraint: InsolvencyProbability, paths: int, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """A function from a seed to whether one of three certificates is granted at a policy whose insolvency probability is
+    `true`; only the simulation is made up."""
+
+    def made_up(scenario: object, parameters: object, *, seed: int, paths: int, on_progress: object) -> Sample:
+        events = np.random.default_rng(seed).binomial(paths, true)
+        return Sample({"distance": np.where(np.arange(paths) < events, 1.0, -1.0)}, {}, ())
+
+    monkeypatch.setattr(certificates, "simulate", made_up)
+
+    def granted(seed: int) -> bool:
+        attempts = (
+            certify(None, None, (constraint,), seed=seed, paths=paths, attempt=attempt, confidence=CONFIDENCE, listener=Silent())  # type: ignore[arg-type]
+            for attempt in range(1, ATTEMPTS + 1)
+        )  # fmt: skip
+        return any(certificate.granted for certificate in attempts)
+
+    return granted
+
+
+def test_a_policy_on_the_limit_is_hardly_ever_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a true probability equal to the limit, one of three certificates is granted in at most 5 % of 2,000 repetitions, within
+    binomial error. Sees a rate of 10 %: three certificates that each claim the whole confidence reach 12 %."""
+    limit, paths, repetitions = 5e-3, 4000, 2000
+    granted = granted_at(limit, InsolvencyProbability(limit), paths, monkeypatch)
+    count = sum(granted(seed) for seed in range(repetitions))
+    error = np.sqrt(0.05 * 0.95 / repetitions)
+    assert count / repetitions <= 0.05 + SIGMAS * error
+    # It is not for lack of trying: the exact rate, of which whole numbers of events leave a little less than 5 %.
+    shared = [1 - (1 - CONFIDENCE) / 2**attempt for attempt in range(1, ATTEMPTS + 1)]
+    refused = [binom.sf(most_events(limit, paths, confidence), paths, limit) for confidence in shared]
+    assert_close(count / repetitions, error, 1 - np.prod(refused), resolution=0.05)
+
+
+@pytest.mark.parametrize("paths", [2000, 400_000])
+@pytest.mark.parametrize("allowed", [1, 4, 10, 40, 200])
+def test_all_attempts_together_keep_the_confidence(paths: int, allowed: int) -> None:
+    """Exactly, by the binomial distribution."""
+    limit, refused = allowed / paths, 1.0
+    for attempt in range(1, ATTEMPTS + 1):
+        refused *= binom.sf(most_events(limit, paths, 1 - (1 - CONFIDENCE) / 2**attempt), paths, limit)
+    assert 1 - refused <= 1 - CONFIDENCE
+
+
+def test_later_attempts_and_other_seeds_see_other_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def noted(scenario: object, parameters: object, *, seed: int, paths: int, on_progress: object) -> Sample:
+        seen.append(seed)
+        return Sample({"distance": -np.ones(paths)}, {}, ())
+
+    monkeypatch.setattr(certificates, "simulate", noted)
+    for seed in (1, 2):
+        for attempt in (1, 2, 3):
+            certify(None, None, (), seed=seed, paths=10, attempt=attempt, confidence=0.9, listener=Silent())  # type: ignore[arg-type]
+    assert len(set(seen)) == 6
+
+
+def test_a_certificate_needs_every_limit_to_hold() -> None:
+    rng = np.random.default_rng(1)
+    values = {"distance": rng.normal(-3, 1, 20_000), "bad_debt": rng.exponential(1e-3, 20_000)}
+    kept, missed = InsolvencyProbability(0.01), InsolvencyProbability(1e-4)
+    assert hold(kept, values, 0.95).satisfied
+    assert not hold(missed, values, 0.95).satisfied
+    shortfall = hold(BadDebtShortfall(1.0, 0.99), values, 0.95)
+    # The exponential's shortfall is its quantile plus its mean; the limit is held against more than the estimate.
+    assert shortfall.upper > shortfall.estimate.value
+    np.testing.assert_allclose(shortfall.estimate.value, 1e-3 * (np.log(100) + 1), rtol=0.1)
+
+
+def acceptance(share: float, allowed: int, paths: int = 400_000) -> float:
+    """Simulated probability that a first certificate is granted at a policy of `share` of the limit."""
+    limit = allowed / paths
+    events = np.random.default_rng(2).binomial(paths, share * limit, 20_000)
+    upper = beta.ppf(1 - (1 - CONFIDENCE) / 2, events + 1, paths - events)
+    return float(np.mean(upper <= limit))
+
+
+ALLOWED = [15, 50, 400, 4000]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the room left is 2.6 standard errors; nine in ten need 3.3, and more for few events"
+)
+@pytest.mark.parametrize("allowed", ALLOWED)
+def test_a_policy_at_its_aim_is_certified_nine_times_in_ten_at_once(allowed: int) -> None:
+    """Sees a difference of 2 %. Where the limit allows 15, 50, 400 and 4,000 insolvent paths it is 48, 63, 69 and 73 %."""
+    assert acceptance(headroom(InsolvencyProbability(allowed / 400_000), 400_000), allowed) > 0.89
+
+
+@pytest.mark.parametrize("allowed", ALLOWED)
+def test_a_policy_at_its_aim_is_certified_within_three_attempts(allowed: int) -> None:
+    """In nine of ten cases at least, if each search hits its aim, which a refusal tightens; sees a difference of 1.1 %."""
+    paths, repetitions = 400_000, 20_000
+    limit, rng = allowed / paths, np.random.default_rng(3)
+    aim = np.full(repetitions, headroom(InsolvencyProbability(limit), paths))
+    granted = np.zeros(repetitions, bool)
+    for attempt in range(1, ATTEMPTS + 1):
+        events = rng.binomial(paths, aim * limit)
+        missed_by = beta.ppf(1 - (1 - CONFIDENCE) / 2**attempt, events + 1, paths - events) / limit
+        granted |= missed_by <= 1
+        aim /= np.maximum(1.05 * missed_by, 1)
+    assert granted.mean() > 0.9 - SIGMAS * np.sqrt(0.9 * 0.1 / repetitions)
+
+
+def test_the_aim_comes_closer_to_the_limit_the_more_paths_there_are() -> None:
+    aims = [headroom(InsolvencyProbability(1e-3), paths) for paths in (5000, 20_000, 100_000, 1_000_000)]
+    assert (np.diff(aims) > 0).all()
+    assert 0 < aims[0] < 1
+    assert 0.9 < aims[-1] < 1
+
+
+# --- the gold value -------------------------------------------------------------------------------------------------------
+
+# Tenfold leverage, volatility 0.8, a day, keepers an hour late: at this margin one account in a thousand ends insolvent.
+GOLD_MARGIN = 0.0161552879
+BAND = (0.06, 0.14, 1.0)
+VOLATILITY, HOUR, LATE = 0.8, DAY / 24, 1
+STEP = HOUR / (LATE + 0.5)
+STEPS = round(DAY / STEP)
+
+
+def insolvent_rate(margin: float, *, parts: int = 10) -> float:
+    """Expected share closed with negative equity, for accounts of all collateral in the band.
+
+    What is triggered within a step is closed at the end of the step after it. So each small part of a step has its own latency:
+    the truth for it, less that for the part before.
+    """
+    rate = 0.0
+    for part in range(STEPS * parts):
+        setting = truth.Setting(
+            margin=margin,
+            volatility=VOLATILITY,
+            horizon_years=(part + 1) * STEP / parts,
+            latency_years=(LATE + 1 - (part % parts + 0.5) / parts) * STEP,
+        )
+        rate += insolvent(setting)
+        if part:
+            rate -= insolvent(replace(setting, horizon_years=part * STEP / parts))
+    return rate
+
+
+def insolvent(setting: truth.Setting) -> float:
+    return float(truth.over_bands(partial(truth.loss, setting), [BAND]).insolvent)
+
+
+def gold_problem(limit: float) -> Problem:
+    rules = switched_off(
+        volatility=VOLATILITY, step_years=STEP, margin=0.03, keeper_delay_steps=LATE, oracle="continuous"
+    )
+    case = Case(rules, TestBook(((1, 1.0, (BAND,)),)), STEPS + LATE, np.float32)
+    free = (FreeParameter("base_margin", 0.005, 0.05),)
+    return Problem(case.scenario(), case.parameters(), free, (AccountInsolvencyRate(limit),), 0.0)
+
+
+def test_the_gold_margin_is_gold() -> None:
+    """The reference value itself, and that the problem below is it: spread over a band, in steps."""
+    one = truth.Setting(margin=GOLD_MARGIN, volatility=VOLATILITY, horizon_years=DAY, latency_years=HOUR)
+    np.testing.assert_allclose(truth.loss(one, np.array([0.1])).insolvent, 1e-3, rtol=1e-8)
+    np.testing.assert_allclose(insolvent_rate(GOLD_MARGIN), insolvent(one), rtol=0.01)
+    np.testing.assert_allclose(insolvent_rate(GOLD_MARGIN), insolvent_rate(GOLD_MARGIN, parts=20), rtol=1e-4)
+
+
+def assert_gold(paths: int, *, resolution: float) -> None:
+    limit = insolvent_rate(GOLD_MARGIN)
+    problem = gold_problem(limit)
+    solution = solve(FrozenSample(problem, seed=11, paths=paths), np.array([0.03]), np.ones(1))
+    assert solution.feasible
+    assert solution.evaluations <= 25
+    # On its own paths the search ends where the rate is the limit.
+    at_solution = simulate(
+        problem.scenario, solution.parameters(problem), seed=11, paths=paths, fields=("insolvent_share",)
+    ).values["insolvent_share"]
+    own_rate = at_solution.mean(dtype=np.float64)
+    np.testing.assert_allclose(own_rate, limit, rtol=0.01)
+    # Between samples the margin varies as the rate does, over its slope in the margin.
+    bump = 1e-3 * GOLD_MARGIN
+    slope = (insolvent_rate(GOLD_MARGIN + bump) - insolvent_rate(GOLD_MARGIN - bump)) / (2 * bump)
+    error = at_solution.std(dtype=np.float64) / np.sqrt(paths) / abs(slope) / GOLD_MARGIN
+    print(f"margin {solution.point[0] / GOLD_MARGIN - 1:+.3%} from gold, standard error {error:.3%}")
+    assert_close(solution.point[0] / GOLD_MARGIN, error, 1.0, resolution=resolution)
+
+
+def test_the_optimiser_finds_the_gold_margin() -> None:
+    """On a sample, the margin that keeps account insolvencies just within their limit; sees an error of 7 % in the margin."""
+    assert_gold(100_000, resolution=0.07)
+
+
+@pytest.mark.slow
+def test_the_optimiser_finds_the_gold_margin_within_half_a_per_cent() -> None:
+    """Within 0.5 % of the gold value, at a standard error of 0.1 %; sees an error of 1 % in the margin."""
+    assert_gold(4_500_000, resolution=0.01)
