@@ -104,10 +104,11 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
 
 
 def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> dict[str, Any]:
-    """Metrics of the incumbent, or of the policy in a `recommended.json`."""
+    """Metrics of the incumbent, or of the policy in a `recommended.json` on the paths of its certificate."""
     assembled = assemble(loaded)
     parameters = assembled.incumbent if policy is None else read_policy(policy, loaded, assembled)
-    return _metrics_json(loaded.job, assembled, parameters, listener, "simulating")
+    seed = None if policy is None else (read_json(policy).get("certificate") or {}).get("seed")
+    return _metrics_json(loaded.job, assembled, parameters, listener, "simulating", seed=seed)
 
 
 def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> pd.DataFrame:
@@ -205,9 +206,9 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
 
 
 def _metrics_json(
-    job: Job, assembled: Assembled, parameters: Parameters, listener: Listener, stage: str
+    job: Job, assembled: Assembled, parameters: Parameters, listener: Listener, stage: str, *, seed: int | None = None
 ) -> dict[str, Any]:
-    seed = derived_seed(job.simulation.seed, "certificate", 1)
+    seed = derived_seed(job.simulation.seed, "certificate", 1) if seed is None else int(seed)
     done = listener.stage(stage, job.simulation.paths)
     sample = simulate(assembled.scenario, parameters, seed=seed, paths=job.simulation.paths, on_progress=done)
     return _as_json(job, assembled, metrics_of(sample, job.simulation.tail_level), sample.paths, seed) | {

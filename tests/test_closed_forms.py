@@ -38,12 +38,12 @@ AROUND_TENFOLD = [(0.08, 0.12, 1.0)]
 
 # bands, margin, volatility, minutes late, steps late, paths, and the relative error that these many paths show.
 CONTINUOUS = {
-    "population, margin 1 %": (POPULATION, 0.01, 0.8, 60, 10, 700_000, 0.05),
-    "around 25-fold leverage, margin 1 %": ([(0.03, 0.05, 1.0)], 0.01, 1.0, 30, 10, 400_000, 0.065),
+    "population, margin 1 %": (POPULATION, 0.01, 0.8, 60, 10, 400_000, 0.08),
+    "around 25-fold leverage, margin 1 %": ([(0.03, 0.05, 1.0)], 0.01, 1.0, 30, 10, 200_000, 0.1),
 }
 OBSERVED = {
-    "tenfold, 24 looks, margin 1 %": (AROUND_TENFOLD, 0.01, 24, 1, 0.0, 2_500_000, 0.07),
-    "tenfold, 48 looks, two late, haircut": (AROUND_TENFOLD, 0.02, 48, 2, 0.005, 2_500_000, 0.07),
+    "tenfold, 24 looks, margin 1 %": (AROUND_TENFOLD, 0.01, 24, 1, 0.0, 1_500_000, 0.1),
+    "tenfold, 48 looks, two late, haircut": (AROUND_TENFOLD, 0.02, 48, 2, 0.005, 1_500_000, 0.1),
 }
 SLOW = {
     "population, margin 1 %": (POPULATION, 0.01, 0.8, 60, 10, 18_000_000, 0.01),

@@ -64,10 +64,9 @@ def test_the_derivative_of_a_probability_is_unbiased_and_its_error_honest(name: 
         assert 0.8 < claimed[:, parameter].mean() / values[:, parameter].std(ddof=1) < 1.25
 
 
-@pytest.mark.parametrize("name", TOYS)
-def test_a_wrong_sign_is_caught(name: str) -> None:
+def test_a_wrong_sign_is_caught() -> None:
     """The test of the test."""
-    toy = TOYS[name]
+    toy = TOYS["normal"]
     values, _ = estimates(toy, sign=-1.0)
     with pytest.raises(AssertionError, match="standard errors from"):
         assert_mean(values[:, 0], toy.truth(BARRIER)[0], resolution=0.03 * toy.truth(BARRIER)[0])

@@ -106,7 +106,7 @@ def test_the_flow_that_costs_so_much_is_the_inverse_of_impact(name: str) -> None
     np.testing.assert_allclose(again, flow, rtol=1e-9)
 
 
-@NAMES
+@pytest.mark.parametrize("name", ["deep", "square root"])
 def test_derivatives_of_impact_are_the_limits_of_difference_quotients(name: str) -> None:
     market = liquidity(name)
     depth = depth_of(market)
