@@ -185,8 +185,8 @@ def _load(job: Path, overrides: list[str] | None) -> "LoadedJob":
     from calibrate.job import load_job
     from calibrate.runtime import configure
 
-    loaded = load_job(job, overrides or [])
     configure()
+    loaded = load_job(job, overrides or [])
     from calibrate.assemble import warnings_of
 
     for warning in warnings_of(loaded.job):

@@ -85,7 +85,7 @@ class AccountInsolvencyRate(Constraint):
         return mean_of_loss(values)
 
     def upper(self, values: np.ndarray, confidence: float) -> float:
-        return _normal_upper(self.estimate(values), confidence)
+        return _normal_upper(values, self.estimate(values), confidence)
 
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         del width
@@ -109,7 +109,7 @@ class BadDebtShortfall(Constraint):
         return expected_shortfall(values, self.level)
 
     def upper(self, values: np.ndarray, confidence: float) -> float:
-        return _normal_upper(self.estimate(values), confidence)
+        return _normal_upper(values, self.estimate(values), confidence)
 
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         del width
@@ -119,7 +119,14 @@ class BadDebtShortfall(Constraint):
         return Smooth(float(values.sum() / count), slopes.sum(axis=0) / count)
 
 
-def _normal_upper(estimate: Estimate, confidence: float) -> float:
+# Losses are skewed: a normal limit for their mean claims too much until it rests on this many paths with a loss.
+_LOSSES_NEEDED = 200
+
+
+def _normal_upper(values: np.ndarray, estimate: Estimate, confidence: float) -> float:
+    """An upper limit for a mean of losses as a share of open interest; all of it where too few paths have one."""
+    if np.count_nonzero(values) < _LOSSES_NEEDED:
+        return 1.0
     return estimate.value + float(norm.ppf(confidence)) * estimate.standard_error
 
 
