@@ -10,16 +10,19 @@ Fronts and levels are in units of `c` at the *reference requirement*. Where user
 (`responds`), everyone's collateral scales with the initial requirement, and the caller divides by that scale.
 """
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
+from calibrate.compiled import computed_once
+from calibrate.extremes import clipped, larger
 from calibrate.units import CohortPath, KnotsOfCohort, PerCohort, PerPath, Scalar
 
 
@@ -51,9 +54,28 @@ class Book(eqx.Module):
     def lowest_collateral(self, like: PerPath) -> CohortPath:
         return jnp.broadcast_to(self.density.knots[:, :1], (self.side.shape[0], *like.shape)).astype(like.dtype)
 
+    def all_accounts(self, like: CohortPath) -> "tuple[CohortPath, Below]":
+        """The highest collateral of each cohort, and everyone below it."""
+        highest = jnp.broadcast_to(self.density.knots[:, -1:], like.shape)
+        return highest, Below(jnp.ones_like(like), collateral_of(self.density, jnp.ones_like(like), highest))
+
+    def over_cohorts(self, share: CohortPath) -> PerPath:
+        """What is a share of each cohort, as a share of all open interest."""
+        return sum_of_rows(self.weight[:, None] * share)
+
+
+def sum_of_rows(values: CohortPath) -> PerPath:
+    """The sum over cohorts. Written out: the compiler merges additions with what surrounds them, but not a reduction."""
+    return functools.reduce(operator.add, values)
+
+
+def worst(values: CohortPath) -> PerPath:
+    """The largest over cohorts."""
+    return functools.reduce(larger, values)
+
 
 # --- what lies below a level ----------------------------------------------------------------------------------------------
-# The derivatives are written out: they need only the density at the level, which every tangent then shares.
+# The derivatives are written out: they need only the density at the level, which every direction then shares.
 
 
 class Below(NamedTuple):
@@ -67,46 +89,136 @@ class Below(NamedTuple):
 
 
 @jax.custom_jvp
-def accounts_below(density: Density, level: CohortPath) -> Below:
-    """Share of each cohort below `level`, and its collateral: the integrals of 1 and of `c` up to the level."""
-    heights, knots = density.heights, density.knots
-    share = collateral = jnp.zeros_like(level)
-    for j in range(heights.shape[1]):
-        start = knots[:, j, None]
-        reached = jnp.clip(level, start, knots[:, j + 1, None])
-        # The difference is exact however narrow the segment; a difference of integrals would not be.
-        part = heights[:, j, None] * (reached - start)
-        share = share + part
-        collateral = collateral + part * (reached + start)
-    return Below(share, collateral / 2)
+def share_below(density: Density, level: CohortPath) -> CohortPath:
+    """Share of each cohort below `level`."""
+    return computed_once(lambda: _share_below(density, level), level)
 
 
-@accounts_below.defjvp
-def _accounts_below_jvp(primals, tangents):  # type: ignore[no-untyped-def]
+@share_below.defjvp
+def _share_below_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     density, level = primals
-    _, level_dot = tangents
-    rate = _computed_once(density_at(density, level)) * level_dot
-    return accounts_below(density, level), Below(rate, rate * level)
+    share, rate = computed_once(lambda: (_share_below(density, level), density_at(density, level)), level)
+    return share, rate * tangents[1]
+
+
+def _share_below(density: Density, level: CohortPath) -> CohortPath:
+    share = jnp.zeros_like(level)
+    for height, start, end in _segments(density):
+        # The difference is exact however narrow the segment; a difference of integrals would not be.
+        share = share + height * (clipped(level, start, end) - start)
+    return share
+
+
+def _collateral_below(density: Density, level: CohortPath) -> CohortPath:
+    """Collateral of the accounts of each cohort below `level`: the integral of `c` up to it."""
+    twice = jnp.zeros_like(level)
+    for height, start, end in _segments(density):
+        reached = clipped(level, start, end)
+        twice = twice + height * (reached - start) * (reached + start)
+    return twice / 2
+
+
+def accounts_below(density: Density, level: CohortPath) -> Below:
+    """Both at once, for where no derivative is taken."""
+    return Below(_share_below(density, level), _collateral_below(density, level))
+
+
+def _segments(density: Density) -> Iterator[tuple[Float[Array, "cohort 1"], ...]]:
+    """Height, start and end of one segment of each cohort after the other."""
+    for j in range(density.knots.shape[1] - 1):
+        yield density.heights[:, j, None], density.knots[:, j, None], density.knots[:, j + 1, None]
 
 
 @jax.custom_jvp
 def level_holding(density: Density, share: CohortPath) -> CohortPath:
     """The collateral below which a given share of each cohort lies."""
-    level = jnp.broadcast_to(density.knots[:, :1], share.shape).astype(share.dtype)
-    for j in range(density.knots.shape[1] - 1):
-        start, end = density.shares[:, j, None], density.shares[:, j + 1, None]
-        width = density.knots[:, j + 1, None] - density.knots[:, j, None]
-        level = level + width / (end - start) * jnp.clip(share - start, 0.0, end - start)
-    return level
+    return computed_once(lambda: _level_holding(density, share), share)
 
 
 @level_holding.defjvp
 def _level_holding_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     density, share = primals
-    _, share_dot = tangents
-    level = level_holding(density, share)
-    rate = density_at(density, level)
-    return level, _computed_once(jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1.0), 0.0)) * share_dot
+
+    def level_and_rate() -> tuple[CohortPath, CohortPath]:
+        level = computed_once(lambda: _level_holding(density, share), share)
+        rate = density_at(density, level)
+        return level, jnp.where(rate > 0, 1 / jnp.where(rate > 0, rate, 1.0), 0.0)
+
+    level, rate = computed_once(level_and_rate, share)
+    return level, rate * tangents[1]
+
+
+def _level_holding(density: Density, share: CohortPath) -> CohortPath:
+    level = density.knots[:, :1]
+    for height, start, end in _segments_by_share(density):
+        level = level + (clipped(share, start, end) - start) / height
+    return level
+
+
+@jax.custom_jvp
+def collateral_of(density: Density, share: CohortPath, level: CohortPath) -> CohortPath:
+    """Collateral of the given riskiest share of each cohort, all of which lies below `level`."""
+    return computed_once(lambda: _collateral_of(density, share), level)
+
+
+@collateral_of.defjvp
+def _collateral_of_jvp(primals, tangents):  # type: ignore[no-untyped-def]
+    density, share, level = primals
+    return collateral_of(density, share, level), level * tangents[1]
+
+
+def _collateral_of(density: Density, share: CohortPath) -> CohortPath:
+    collateral = jnp.zeros_like(share)
+    for j, (height, start, end) in enumerate(_segments_by_share(density)):
+        part = clipped(share, start, end) - start
+        collateral = collateral + part * (density.knots[:, j, None] + part * (0.5 / height))
+    return collateral
+
+
+def _segments_by_share(density: Density) -> Iterator[tuple[Float[Array, "cohort 1"], ...]]:
+    """Height of one segment of each cohort after the other, and the shares of accounts below its start and end."""
+    for j in range(density.knots.shape[1] - 1):
+        yield density.heights[:, j, None], density.shares[:, j, None], density.shares[:, j + 1, None]
+
+
+class Closed(NamedTuple):
+    """The accounts closed between two levels: the levels, and the accounts below each."""
+
+    low: CohortPath
+    below_low: Below
+    high: CohortPath
+    below_high: Below
+
+
+def share_short_of(density: Density, strike: CohortPath, closed: Closed) -> CohortPath:
+    """The share of each cohort that was closed with less collateral than `strike`."""
+    below = jnp.where(strike < closed.high, share_below(density, strike), closed.below_high.share)
+    return jnp.where(strike > closed.low, below - closed.below_low.share, 0.0)
+
+
+@jax.custom_jvp
+def lacking(density: Density, strike: CohortPath, closed: Closed) -> CohortPath:
+    """What the accounts that were closed with less collateral than `strike` lack to reach it, in all."""
+    return computed_once(lambda: _lacking_and_share(density, strike, closed)[0], strike)
+
+
+@lacking.defjvp
+def _lacking_jvp(primals, tangents):  # type: ignore[no-untyped-def]
+    density, strike, closed = primals
+    _, strike_dot, closed_dot = tangents
+    value, share = computed_once(lambda: _lacking_and_share(density, strike, closed), strike)
+    # What happens at the strike itself adds nothing, since nothing is lacking there; so no density is needed.
+    high, low = closed_dot.below_high, closed_dot.below_low
+    at_high = jnp.where(strike < closed.high, 0.0, strike * high.share - high.collateral)
+    at_low = strike * low.share - low.collateral
+    return value, jnp.where(strike > closed.low, share * strike_dot + at_high - at_low, 0.0)
+
+
+def _lacking_and_share(density: Density, strike: CohortPath, closed: Closed) -> tuple[CohortPath, CohortPath]:
+    within = accounts_below(density, clipped(strike, closed.low, closed.high)) - closed.below_low
+    short = strike > closed.low
+    value = larger(strike * within.share - within.collateral, 0.0)
+    return jnp.where(short, value, 0.0), jnp.where(short, within.share, 0.0)
 
 
 def density_at(density: Density, level: CohortPath) -> CohortPath:
@@ -116,12 +228,6 @@ def density_at(density: Density, level: CohortPath) -> CohortPath:
     for j in range(1, heights.shape[1]):
         rate = jnp.where(level >= knots[:, j, None], heights[:, j, None], rate)
     return jnp.where(level >= knots[:, -1:], 0.0, rate)
-
-
-def _computed_once(values: CohortPath) -> CohortPath:
-    """The same values, written to memory. Without this the compiler computes them anew for every tangent that they multiply:
-    it copies cheap operations into their consumers. It does not look into the branches of a condition."""
-    return lax.cond(values[0, 0] > -jnp.inf, lambda: values, lambda: jnp.zeros_like(values))
 
 
 # --- laying a distribution on knots ---------------------------------------------------------------------------------------

@@ -9,17 +9,30 @@ its accounts, exactly, and every result is a Lipschitz function of the parameter
 Levels are in units of collateral at the reference requirement (see `book.py`); amounts in shares of initial open interest.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-from calibrate.book import Below, Book, accounts_below, level_holding
+from calibrate.book import (
+    Below,
+    Book,
+    Closed,
+    collateral_of,
+    lacking,
+    level_holding,
+    share_below,
+    share_short_of,
+    sum_of_rows,
+    worst,
+)
+from calibrate.compiled import computed_once, with_slopes
+from calibrate.extremes import larger, smaller
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
-from calibrate.units import CohortPath, Index, PerPath
+from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 
 
@@ -54,9 +67,11 @@ class Closes(NamedTuple):
 
 
 class MarketNow(NamedTuple):
-    """The market as this step's closes find it: mid price, depth, all flow that displaces it, and the part that still fades."""
+    """The market as this step's closes find it: mid price, the log-price that it would have without liquidations, depth, all
+    flow that displaces it, and the part of the flow that still fades."""
 
     mid: PerPath
+    undisturbed: PerPath
     depth: PerPath
     flow: PerPath
     fading: PerPath
@@ -93,45 +108,38 @@ def step_fronts(
     `margin` is the maintenance requirement, `market` the state that these closes find, `scale` everyone's collateral relative
     to the reference.
     """
-    liquidatable = trigger_level(book, view, margin) / scale
+    liquidatable = computed_once(lambda: trigger_level(book, view, margin) / scale, scale)
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
-    target = jnp.minimum(seen, liquidatable) if venue.recheck else seen
+    target = smaller(seen, liquidatable) if venue.recheck else seen
 
     reach = advance(state.closed_level, target)
-
-    def close() -> tuple[CohortPath, Below]:
-        level = _within_capacity(state, reach, market, book, venue, liquidity, policy)
-        return level, accounts_below(book.density, level)
-
-    # The branch also keeps the compiler from computing these integrals anew for every quantity that uses them.
-    closed_level, closed = lax.cond(
-        jnp.any(reach > state.closed_level), close, lambda: (state.closed_level, state.closed)
-    )
+    closed_level, closed = _within_capacity(state, reach, market, book, venue, liquidity, policy)
     newly = closed - state.closed
-    sold = jnp.sum(book.weight[:, None] * book.side[:, None] * newly.share, axis=0) * market.mid
-    execution = execution_at(book, venue, _filled(liquidity, market, sold), scale)
-    closes = account_for(book, policy, execution, state, closed_level, newly, scale)
-    distance = jnp.minimum(target, execution.cover) - state.closed_level
-    closes = closes._replace(sold=sold, distance=jnp.max(distance, axis=0))
+    sold = book.over_cohorts(book.side[:, None] * newly.share) * market.mid
+    execution = computed_once(lambda: execution_at(book, venue, _filled(liquidity, market, sold), scale), scale)
+    moved = Closed(state.closed_level, state.closed, closed_level, closed)
+    closes = account_for(book, policy, execution, moved, scale)
+    distance = smaller(target, execution.cover) - state.closed_level
+    closes = closes._replace(sold=sold, distance=worst(distance))
     return FrontState(triggered, closed_level, closed, under_way), closes
 
 
 def _filled(liquidity: Liquidity, market: MarketNow, sold: PerPath) -> PerPath:
     """The average price of this step's closes: half of the displacement that they add together is theirs to pay."""
-    before, halfway = (liquidity.displacement(flow, market.depth) for flow in (market.flow, market.flow + sold / 2))
-    return market.mid * jnp.exp(before - halfway)
+    halfway = liquidity.displacement(market.flow + sold / 2, market.depth)
+    return jnp.exp(market.undisturbed - halfway)
 
 
 def advance(front: CohortPath, level: CohortPath) -> CohortPath:
     """A front moves up to a level, and never back."""
-    return jnp.maximum(front, level)
+    return larger(front, level)
 
 
 def trigger_level(book: Book, view: OracleView, margin: PerPath) -> CohortPath:
     """Collateral below which accounts are liquidatable: equity `c + s (O - 1)` below `margin * O` at the oracle price O."""
     side = book.side[:, None]
-    oracle = jnp.exp(jnp.where(side > 0, view.lowest, view.highest))
+    oracle = jnp.where(side > 0, jnp.exp(view.lowest), jnp.exp(view.highest))
     return margin * oracle - side * (oracle - 1)
 
 
@@ -149,80 +157,60 @@ def _within_capacity(
     venue: Venue,
     liquidity: Liquidity,
     policy: Policy,
-) -> CohortPath:
-    """How far the execution front gets towards `reach`."""
+) -> tuple[CohortPath, Below]:
+    """How far the execution front gets towards `reach`, and the accounts then below it."""
+    wanted = share_below(book.density, reach)
     if venue.unlimited_keepers:
-        return reach
-    wanted = accounts_below(book.density, reach).share - state.closed.share
+        share = wanted
+    else:
+        profit = policy.keeper_share * policy.penalty - venue.gas
+        affordable = functools.partial(_affordable, state.closed.share, wanted, profit, market, book, liquidity)
+        share = computed_once(affordable, market.mid)
+    level = jnp.where(share < wanted, level_holding(book.density, share), reach)
+    return level, Below(share, collateral_of(book.density, share, level))
+
+
+def _affordable(
+    closed: CohortPath, wanted: CohortPath, profit: Scalar, market: MarketNow, book: Book, liquidity: Liquidity
+) -> CohortPath:
+    """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
     side = book.side[:, None]
-    earned = jnp.maximum(policy.keeper_share * policy.penalty - venue.gas, 0.0)
-    profitable = liquidity.flow_that_costs(earned, market.depth)
-    volume = book.weight[:, None] * wanted * market.mid
-    fraction = jnp.ones_like(wanted)
-    for sign in (1.0, -1.0):
-        room = jnp.maximum(profitable - sign * market.fading, 0.0)
-        asked = jnp.sum(jnp.where(side == sign, volume, 0.0), axis=0)
-        short = asked > room
-        fraction = jnp.where((side == sign) & short, room / jnp.where(short, asked, 1.0), fraction)
-    partial = level_holding(book.density, state.closed.share + fraction * wanted)
-    return jnp.where(fraction < 1, jnp.clip(partial, state.closed_level, reach), reach)
+    profitable = liquidity.flow_that_costs(larger(profit, 0.0), market.depth)
+    volume = book.weight[:, None] * (wanted - closed) * market.mid
+    longs, shorts = (
+        _part_of(larger(profitable - sign * market.fading, 0.0), sum_of_rows(jnp.where(side == sign, volume, 0.0)))
+        for sign in (1.0, -1.0)
+    )
+    part = jnp.where(side > 0, longs, shorts)
+    return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
 
 
-def deficits_below(
-    book: Book, strike: CohortPath, low: CohortPath, below_low: Below, high: CohortPath
-) -> tuple[CohortPath, CohortPath]:
-    """For the accounts between `low` and `high` with less collateral than `strike`: the sum of what they lack, and their share."""
-    within = accounts_below(book.density, jnp.clip(strike, low, high)) - below_low
-    short = strike > low
-    lacking = strike * within.share - within.collateral
-    return jnp.where(short, jnp.maximum(lacking, 0.0), 0.0), jnp.where(short, within.share, 0.0)
+@with_slopes
+def _part_of(room: PerPath, asked: PerPath) -> PerPath:
+    """The part of what is asked for that there is room for."""
+    short = asked > room
+    return jnp.where(short, room / jnp.where(short, asked, 1.0), 1.0)
 
 
-def _where_any_falls_short(
-    book: Book, cover: CohortPath, cover_and_fee: CohortPath, low: CohortPath, below_low: Below, high: CohortPath
-) -> tuple[CohortPath, CohortPath, CohortPath]:
-    """Deficits below the cover, the share that has them, and deficits below cover and fee. Almost always every account
-    that is closed can pay, on all paths of a chunk; then nothing is computed."""
-
-    def reckon() -> tuple[CohortPath, CohortPath, CohortPath]:
-        deficit, share = deficits_below(book, cover, low, below_low, high)
-        return deficit, share, deficits_below(book, cover_and_fee, low, below_low, high)[0]
-
-    def nothing() -> tuple[CohortPath, CohortPath, CohortPath]:
-        zero = jnp.zeros_like(cover)
-        return zero, zero, zero
-
-    return lax.cond(jnp.any((cover_and_fee > low) & (high > low)), reckon, nothing)
-
-
-def account_for(
-    book: Book,
-    policy: Policy,
-    execution: Execution,
-    before: FrontState,
-    high: CohortPath,
-    newly: Below,
-    scale: PerPath,
-) -> Closes:
-    """Losses, penalties and what is returned, for the accounts `newly` closed: those up to the level `high`."""
-    weight, side, low = book.weight[:, None], book.side[:, None], before.closed_level
+def account_for(book: Book, policy: Policy, execution: Execution, closed: Closed, scale: PerPath) -> Closes:
+    """Losses, penalties and what is returned, for the accounts that were closed."""
+    side, newly = book.side[:, None], closed.below_high - closed.below_low
     price, cover = execution.price, execution.cover
     fee = policy.penalty * price / scale
-    deficit, insolvent_share, below_cover_and_fee = _where_any_falls_short(
-        book, cover, cover + fee, low, before.closed, high
-    )
+    deficit = lacking(book.density, cover, closed)
+    below_cover_and_fee = lacking(book.density, cover + fee, closed)
     # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
     penalty = fee * newly.share - below_cover_and_fee + deficit
     # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
     returned = newly.collateral - (cover + fee) * newly.share + below_cover_and_fee
 
     def summed(per_cohort: CohortPath) -> PerPath:
-        return jnp.sum(weight * per_cohort, axis=0)
+        return book.over_cohorts(per_cohort)
 
     return Closes(
         share=summed(newly.share),
         notional=summed(newly.share * price),
-        insolvent_share=summed(insolvent_share),
+        insolvent_share=summed(share_short_of(book.density, cover, closed)),
         collateral=summed(scale * newly.collateral),
         pnl=summed(side * (price - 1) * newly.share),
         returned=summed(scale * returned),
@@ -235,17 +223,16 @@ def account_for(
 
 def open_deficit(book: Book, state: FrontState, execution: Execution, scale: PerPath) -> tuple[PerPath, PerPath]:
     """Deficits of accounts that are still open, and the distance of the worst of them from one (see `Closes`)."""
-    highest = jnp.broadcast_to(book.density.knots[:, -1:], execution.cover.shape)
-    deficit, _ = deficits_below(book, execution.cover, state.closed_level, state.closed, highest)
-    distance = jnp.max(execution.cover - state.closed_level, axis=0)
-    return jnp.sum(book.weight[:, None] * scale * deficit, axis=0), distance
+    everyone = book.all_accounts(execution.cover)
+    deficit = lacking(book.density, execution.cover, Closed(state.closed_level, state.closed, *everyone))
+    return scale * book.over_cohorts(deficit), worst(execution.cover - state.closed_level)
 
 
 def closed_falsely(book: Book, state: FrontState, seen: PerPath, margin: PerPath, scale: PerPath) -> PerPath:
     """Share of open interest closed although it would meet maintenance at the log-price `seen` now."""
     required = trigger_level(book, OracleView(seen, seen, seen), margin) / scale
-    not_needed = state.closed.share - accounts_below(book.density, jnp.minimum(required, state.closed_level)).share
-    return jnp.sum(book.weight[:, None] * jnp.maximum(not_needed, 0.0), axis=0)
+    not_needed = state.closed.share - share_below(book.density, smaller(required, state.closed_level))
+    return book.over_cohorts(larger(not_needed, 0.0))
 
 
 def market_after(liquidity: Liquidity, flow: Flow, closes: Closes) -> Flow:

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from calibrate.compiled import with_slopes
 from calibrate.units import PerPath, Scalar
 
 # Depth is quoted as the flow that moves the price by two per cent, as market data vendors do.
@@ -71,8 +72,7 @@ class Liquidity(eqx.Module):
 
     def displacement(self, flow: PerPath, depth: PerPath) -> PerPath:
         """By how much the flow lowers the log-price; negative where liquidations buy on balance."""
-        relative = jnp.abs(flow) / depth
-        return jnp.sign(flow) * self._steepness() * (jnp.sqrt(relative + self.crossover) - jnp.sqrt(self.crossover))
+        return self._steepness() * _impact(flow / depth, self.crossover)
 
     def flow_that_costs(self, cost: Scalar, depth: PerPath) -> PerPath:
         """The flow whose displacement is `cost` (a fraction of the price, not negative): the inverse of impact."""
@@ -81,3 +81,9 @@ class Liquidity(eqx.Module):
 
     def _steepness(self) -> Float[Array, ""]:
         return _QUOTED_MOVE / (jnp.sqrt(1 + self.crossover) - jnp.sqrt(self.crossover))
+
+
+@with_slopes
+def _impact(relative_flow: PerPath, crossover: Scalar) -> PerPath:
+    """sign(x) (sqrt(|x| + q) - sqrt(q)) in a form that needs no sign and loses no digits."""
+    return relative_flow / (jnp.sqrt(jnp.abs(relative_flow) + crossover) + jnp.sqrt(crossover))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from calibrate.delay import Delay
+from calibrate.extremes import larger, smaller
 from calibrate.units import Index, PerPath, Scalar
 
 
@@ -99,13 +100,13 @@ class ContinuousOracle(Oracle):
         del index, dt
         assert price.low_uniform is not None
         assert price.high_uniform is not None
-        lowest = jnp.minimum(_bridge_extreme(price, price.low_uniform, -1.0), price.end)
-        highest = jnp.maximum(_bridge_extreme(price, price.high_uniform, 1.0), price.end)
+        lowest = smaller(_bridge_extreme(price, price.low_uniform, -1.0), price.end)
+        highest = larger(_bridge_extreme(price, price.high_uniform, 1.0), price.end)
         return OracleState(price.end, state.age, state.under_way), OracleView(price.end, lowest, highest)
 
 
 def _bridge_extreme(price: StepOfPrice, uniform: PerPath, sign: float) -> PerPath:
     """Lowest (`sign` -1) or highest (+1) log-price of a Brownian bridge between the ends of the step."""
     span = price.before_jump - price.start
-    uniform = jnp.minimum(uniform, 1 - jnp.finfo(uniform.dtype).eps)
+    uniform = smaller(uniform, 1 - jnp.finfo(uniform.dtype).eps)
     return (price.start + price.before_jump + sign * jnp.sqrt(span**2 - 2 * price.variance * jnp.log(uniform))) / 2

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 
+from calibrate.extremes import clipped, larger
 from calibrate.units import PerPath, Scalar
 
 
@@ -49,6 +50,6 @@ class MarginRule(eqx.Module):
 
     def maintenance(self, policy: Policy, variance_rate: PerPath) -> PerPath:
         """Maintenance margin as a fraction of notional, given the venue's forecast of annual variance."""
-        forecast = jnp.sqrt(jnp.maximum(variance_rate, 1e-12) * self.horizon)
-        margin = jnp.maximum(policy.margin_floor, policy.base_margin + policy.volatility_multiplier * forecast)
-        return jnp.clip(margin + self.penalty_allowance * policy.penalty, self.lowest, self.highest)
+        forecast = jnp.sqrt(larger(variance_rate, 1e-12) * self.horizon)
+        margin = larger(policy.base_margin + policy.volatility_multiplier * forecast, policy.margin_floor)
+        return clipped(margin + self.penalty_allowance * policy.penalty, self.lowest, self.highest)

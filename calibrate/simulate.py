@@ -19,6 +19,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.book import Book
+from calibrate.compiled import computed_once
+from calibrate.errors import UserError
+from calibrate.extremes import larger, smaller
 from calibrate.front import (
     Closes,
     FrontState,
@@ -177,13 +180,13 @@ def step(
     )
     oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
-    margin = venue.margin.maintenance(policy, variance_rate)
+    margin = computed_once(lambda: venue.margin.maintenance(policy, variance_rate), variance_rate)
 
     fronts, closes = step_fronts(
         state.fronts,
         view,
         margin,
-        MarketNow(mid, depth, flow.total, flow.fading),
+        MarketNow(mid, market.log_price, depth, flow.total, flow.fading),
         index,
         scale,
         book=scenario.book,
@@ -215,12 +218,12 @@ def _tally(
 ) -> Tally:
     income = (1 - policy.keeper_share) * closes.penalty
     fund = tally.fund + income
-    draw = jnp.minimum(closes.bad_debt, fund)
+    draw = smaller(closes.bad_debt, fund)
     bad_debt = tally.bad_debt + closes.bad_debt
     penalty = tally.penalty + closes.penalty
-    closest = jnp.maximum(tally.closest, closes.distance)
+    closest = larger(tally.closest, closes.distance)
     required = policy.initial_ratio * margin
-    lowest = jnp.minimum(tally.margin_lowest, required)
+    lowest = smaller(tally.margin_lowest, required)
     return Tally(
         bad_debt=bad_debt,
         insolvent_share=tally.insolvent_share + closes.insolvent_share,
@@ -233,10 +236,10 @@ def _tally(
         socialised_loss=tally.socialised_loss + closes.bad_debt - draw,
         margin_sum=tally.margin_sum + required,
         margin_lowest=lowest,
-        margin_highest=jnp.maximum(tally.margin_highest, required),
-        margin_rise=jnp.maximum(tally.margin_rise, required - lowest),
+        margin_highest=larger(tally.margin_highest, required),
+        margin_rise=larger(tally.margin_rise, required - lowest),
         closest=closest,
-        distance=jnp.maximum(tally.distance, _distance(policy, first_fund, bad_debt, penalty, closest)),
+        distance=larger(tally.distance, _distance(policy, first_fund, bad_debt, penalty, closest)),
         collateral_closed=tally.collateral_closed + closes.collateral,
         pnl_closed=tally.pnl_closed + closes.pnl,
         returned=tally.returned + closes.returned,
@@ -246,7 +249,7 @@ def _tally(
 def _distance(policy: Policy, fund: Scalar, bad_debt: PerPath, penalty: PerPath, closest: PerPath) -> PerPath:
     """Losses less what the fund has had to meet them. While there is no loss, how far the worst account is from one is
     added (it is negative), so that the distance has no atom and moves smoothly through zero."""
-    return bad_debt - fund - (1 - policy.keeper_share) * penalty + jnp.minimum(closest, 0.0)
+    return bad_debt - fund - (1 - policy.keeper_share) * penalty + smaller(closest, 0.0)
 
 
 def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: PathState) -> Outcome:
@@ -254,11 +257,13 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: Pa
     policy, venue, book, tally = parameters.policy, scenario.venue, scenario.book, state.tally
     execution = execution_at(book, venue, state.mid, scale)
     still_open, nearest = open_deficit(book, state.fronts, execution, scale)
-    draw = jnp.minimum(still_open, tally.fund)
+    draw = smaller(still_open, tally.fund)
     bad_debt = tally.bad_debt + still_open
-    last = _distance(policy, venue.fund, bad_debt, tally.penalty, jnp.maximum(tally.closest, nearest))
+    last = _distance(policy, venue.fund, bad_debt, tally.penalty, larger(tally.closest, nearest))
+    # Comparisons in the time loop pass over what is not a number; sums do not. No path may look safe because of it.
+    numbers = jnp.isfinite(state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + bad_debt)
     return Outcome(
-        distance=jnp.maximum(tally.distance, last),
+        distance=jnp.where(numbers, larger(tally.distance, last), jnp.nan),
         bad_debt=bad_debt,
         open_deficit=still_open,
         insolvent_share=tally.insolvent_share,
@@ -365,7 +370,7 @@ def simulate(
     `on_progress` is called with the number of paths finished since the last call, from any thread.
     """
     numbers = np.arange(paths) if isinstance(paths, int) else np.asarray(paths)
-    chunk = chunk or (CHUNK if len(numbers) >= 4 * CHUNK else _SMALL_CHUNK)
+    chunk = chunk or (CHUNK if len(numbers) >= CHUNK * (os.cpu_count() or 1) else _SMALL_CHUNK)
     pieces = [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)]
     key = seed_words(seed)
 
@@ -386,7 +391,15 @@ def simulate(
 
 
 def _kept(outcomes: dict[str, Array], paths: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(outcome)[:paths] for name, outcome in outcomes.items()}
+    kept = {name: np.asarray(outcome)[:paths] for name, outcome in outcomes.items()}
+    for name, outcome in kept.items():
+        if not np.isfinite(outcome).all():
+            # A count of insolvencies would pass over what is not a number.
+            raise UserError(
+                f"the simulation: {name} is no finite number on some path, as prices or flows grew beyond what single precision "
+                "holds. Look for a volatility, jump size or depth in the job that is off by orders of magnitude."
+            )
+    return kept
 
 
 @eqx.filter_jit

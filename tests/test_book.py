@@ -1,6 +1,6 @@
 """The continuum of accounts: its closed forms against quadrature, each other and difference quotients, in double precision."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 
@@ -8,11 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from scipy.integrate import quad
 from scipy.special import ndtr, ndtri
 
-from calibrate.book import Cohort, Density, accounts_below, density_at, knot_shares, lay_out, level_holding
+from calibrate.book import (
+    Below,
+    Closed,
+    Cohort,
+    Density,
+    accounts_below,
+    collateral_of,
+    density_at,
+    knot_shares,
+    lacking,
+    lay_out,
+    level_holding,
+    share_below,
+    share_short_of,
+)
 
 DOUBLE = np.dtype(np.float64)
 # Compiled once for each shape.
@@ -118,41 +131,86 @@ def away_from_knots(density: Density, seed: int) -> jax.Array:
     return jnp.asarray(knots[:, :-1] + place * np.diff(knots, axis=1))
 
 
+def below(density: Density, level: jax.Array) -> Below:
+    """The accounts below a level, as the engine arrives at them: share first."""
+    share = share_below(density, level)
+    return Below(share, collateral_of(density, share, level))
+
+
+def closed_between(density: Density, low: jax.Array, high: jax.Array) -> Closed:
+    return Closed(low, below(density, low), high, below(density, high))
+
+
+FUNCTIONS = {
+    "share": lambda density, level: share_below(density, level),
+    "collateral": lambda density, level: below(density, level).collateral,
+    "level": lambda density, level: level_holding(density, 0.9 * share_below(density, level)),
+    "lacking to a strike": lambda density, level: lacking(
+        density, level, closed_between(density, level - 0.02, level + 0.02)
+    ),
+    "lacking of all": lambda density, level: lacking(
+        density, 1.3 * level, closed_between(density, level - 0.02, 1.1 * level)
+    ),
+    "lacking of none": lambda density, level: lacking(density, level, closed_between(density, level, level + 0.02)),
+    "share short of a strike": lambda density, level: share_short_of(
+        density, level, closed_between(density, level - 0.02, level + 0.02)
+    ),
+}
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_derivatives_are_the_limits_of_difference_quotients(seed: int) -> None:
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_derivatives_are_the_limits_of_difference_quotients(name: str, seed: int) -> None:
     density = random_density(seed)
+    function = jax.jit(partial(FUNCTIONS[name], density))
     levels = away_from_knots(density, seed)
-    shares = below_level(density, levels).share
-    options = {"order": 1, "modes": ("fwd", "rev"), "eps": 1e-6, "rtol": 1e-6, "atol": 1e-7}
-    check_grads(jax.jit(lambda level: tuple(accounts_below(density, level))), (levels,), **options)
-    # Where hardly anyone is, a share takes one far: shorter steps there.
-    check_grads(
-        jax.jit(lambda share: level_holding(density, share)), (shares,), **options | {"eps": 1e-8, "rtol": 1e-5}
-    )
+    _, slope = jax.jvp(function, (levels,), (jnp.ones_like(levels),))
+    step = 1e-8
+    quotient = (function(levels + step) - function(levels - step)) / (2 * step)
+    np.testing.assert_allclose(slope, quotient, rtol=2e-6, atol=2e-7)
+
+
+def test_a_planted_error_in_a_derivative_is_seen() -> None:
+    """The test of the test: the density of the segment next door."""
+    density = random_density(1)
+    levels = away_from_knots(density, 1)
+    slope = jax.jvp(partial(share_below, density), (levels,), (jnp.ones_like(levels),))[1]
+    beside = jnp.roll(slope, 1, axis=1)
+    assert (np.abs(beside - slope) > 1e-3 * np.abs(slope)).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_written_derivatives_are_those_of_the_formulas(seed: int) -> None:
-    """Each custom derivative against the automatic one of the same function without it, also beyond the last knot."""
+def test_what_is_lacking_is_the_integral_up_to_the_strike(seed: int) -> None:
     density = random_density(seed)
-    levels = jnp.concatenate(
-        [away_from_knots(density, seed), density.knots[:, -1:] + 0.1, density.knots[:, :1] - 0.1], axis=1
-    )
+    rng = np.random.default_rng(seed)
+    low, high = np.sort(np.stack([levels_within(density, n, number=8) for n in (seed, seed + 9)]), axis=0)
+    strike = low + rng.uniform(-0.3, 1.5, low.shape) * (high - low)
+    closed = closed_between(density, jnp.asarray(low), jnp.asarray(high))
+    found = lacking(density, jnp.asarray(strike), closed), share_short_of(density, jnp.asarray(strike), closed)
+    for cohort, (knots, shares) in enumerate(zip(np.asarray(density.knots), np.asarray(density.shares), strict=True)):
+        height = partial(slope_of_shares, knots, shares)
+        for path in range(low.shape[1]):
+            a, k = low[cohort, path], strike[cohort, path]
+            b = min(k, high[cohort, path])
+            inside = knots[(knots > a) & (knots < b)]
+            pairs = list(pairwise([a, *inside, b])) if b > a else []
+            lack = sum(quad(lambda c, k=k, height=height: (k - c) * height(c), *pair)[0] for pair in pairs)
+            share = sum(quad(height, *pair)[0] for pair in pairs)
+            np.testing.assert_allclose(found[0][cohort, path], lack, rtol=1e-9, atol=1e-14)
+            np.testing.assert_allclose(found[1][cohort, path], share, rtol=1e-9, atol=1e-14)
 
-    def slope(function: Callable, at: jax.Array) -> list[jax.Array]:
-        return jax.tree.leaves(jax.jit(lambda x: jax.jvp(partial(function, density), (x,), (jnp.ones_like(x),))[1])(at))
 
-    for written, formula in zip(slope(accounts_below, levels), slope(accounts_below.__wrapped__, levels), strict=True):
-        np.testing.assert_allclose(written, formula, rtol=1e-10, atol=1e-13)
-    shares = below_level(density, away_from_knots(density, seed)).share
-    for written, formula in zip(slope(level_holding, shares), slope(level_holding.__wrapped__, shares), strict=True):
-        np.testing.assert_allclose(written, formula, rtol=1e-10)
+def test_collateral_by_share_and_by_level_are_the_same() -> None:
+    density = random_density(3)
+    levels = jnp.asarray(levels_within(density, 3, beyond=0.3))
+    np.testing.assert_allclose(below(density, levels).collateral, below_level(density, levels).collateral, atol=1e-14)
+    np.testing.assert_allclose(below(density, levels).share, below_level(density, levels).share, rtol=1e-15)
 
 
 def test_beyond_all_accounts_derivatives_are_zero_and_finite() -> None:
     density = random_density(6)
     far = jnp.broadcast_to(density.knots[:, -1:] + 0.2, (3, 2))
-    _, moved = jax.jvp(partial(accounts_below, density), (far,), (jnp.ones_like(far),))
+    _, moved = jax.jvp(partial(below, density), (far,), (jnp.ones_like(far),))
     assert not np.asarray(moved.share).any()
     assert not np.asarray(moved.collateral).any()
 

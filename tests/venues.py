@@ -10,6 +10,7 @@ import brute_force
 import jax
 import jax.numpy as jnp
 import numpy as np
+from drawn import drawn
 
 from calibrate.book import Book, Density
 from calibrate.delay import delay_of
@@ -185,7 +186,7 @@ class Case:
             steps = jnp.arange(self.steps, dtype=jnp.uint32)
             shocks = shocks_of_steps(key, ids, steps, np.dtype(np.float64), continuous=True)
             start = np.asarray(start_normal(key, ids, np.dtype(np.float64)))
-        return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *(np.asarray(s) for s in shocks))
+        return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *drawn(shocks))
 
 
 def switched_off(

@@ -8,6 +8,7 @@ proportion to the step and is below a thousandth of the variance at one minute a
 
 import jax.numpy as jnp
 
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.market.model import Market, MarketMove, MarketState, StepShocks
 from calibrate.units import PerPath, Scalar
 
@@ -39,7 +40,7 @@ class LogOUKou(Market):
     def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
         log_volatility = state.log_volatility
         volatility = scale * self.volatility * jnp.exp(log_volatility)
-        jump_probability = jnp.minimum(self._jump_rate(log_volatility) * dt, 1.0)
+        jump_probability = smaller(self._jump_rate(log_volatility) * dt, 1.0)
         jump = scale * self._jump(shocks.jump_uniform, jump_probability)
 
         rho = self.leverage_correlation
@@ -70,11 +71,11 @@ class LogOUKou(Market):
     def _jump(self, uniform: PerPath, probability: PerPath) -> PerPath:
         """Whether there is a jump, its direction and its size, all from one uniform: given that it lies below the
         probability, the uniform divided by it is uniform again, and once more within either direction."""
-        place = uniform / jnp.maximum(probability, jnp.finfo(uniform.dtype).tiny)
+        place = uniform / larger(probability, jnp.finfo(uniform.dtype).tiny)
         upward = place < self.jump_up_probability
         # Outside its own branch each logarithm is given a harmless argument, so that no derivative is infinite there.
         up_share = jnp.where(upward, place / jnp.maximum(self.jump_up_probability, 1e-12), 1.0)
         down_share = (place - self.jump_up_probability) / jnp.maximum(1 - self.jump_up_probability, 1e-12)
-        share = jnp.where(upward, up_share, jnp.clip(down_share, 1e-9, 1.0))
+        share = jnp.where(upward, up_share, clipped(down_share, 1e-9, 1.0))
         size = jnp.where(upward, -self.jump_up_mean, self.jump_down_mean) * jnp.log(share)
         return jnp.where(uniform < probability, size, 0.0)

@@ -1,0 +1,46 @@
+"""Saying to the compiler: compute this once, here.
+
+XLA for CPUs copies cheap operations into every loop that uses their results, and once more for every derivative. Where the
+operations are many, that costs more than memory would. It does not look into the branches of a condition, so what is computed
+in one is written down once.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float
+
+Values = TypeVar("Values")
+Elementwise = Callable[..., Float[Array, "..."]]
+
+
+def computed_once(work: Callable[[], Values], sample: Float[Array, "..."]) -> Values:
+    """What `work` returns. `sample` is any array of numbers that is at hand."""
+    # True of every number, which the compiler cannot know; where there is none, nothing else is either.
+    always = sample[(0,) * sample.ndim] > -jnp.inf
+    shapes = jax.eval_shape(work)
+    return lax.cond(always, work, lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes))
+
+
+def with_slopes(function: Elementwise) -> Elementwise:
+    """The same function of scalars and arrays, element by element, with its partial derivatives computed once and not for
+    each direction in which derivatives are taken. The first argument is an array."""
+    smooth = jax.custom_jvp(function)
+
+    def rule(primals, tangents):  # type: ignore[no-untyped-def]
+        moving = [k for k, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
+
+        def slope(k: int) -> Float[Array, "..."]:
+            alone = lambda x: function(*primals[:k], x, *primals[k + 1 :])  # noqa: E731
+            return jax.jvp(alone, (primals[k],), (jnp.ones_like(primals[k]),))[1]
+
+        value, slopes = computed_once(lambda: (function(*primals), [slope(k) for k in moving]), primals[0])
+        return value, sum(rate * tangents[k] for rate, k in zip(slopes, moving, strict=True))
+
+    smooth.defjvp(rule, symbolic_zeros=True)
+    return functools.wraps(function)(smooth)

@@ -1,0 +1,22 @@
+"""The engine's shocks as plain arrays, one for each thing that they are used for."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from calibrate.shocks import Shocks
+
+
+class Drawn(NamedTuple):
+    """Shocks by step and path, in double precision."""
+
+    return_normal: np.ndarray
+    volatility_normal: np.ndarray
+    jump_uniform: np.ndarray
+    low_uniform: np.ndarray
+    high_uniform: np.ndarray
+
+
+def drawn(shocks: Shocks) -> Drawn:
+    """Shocks that were drawn for a continuous oracle."""
+    return Drawn(*(np.asarray(getattr(shocks, name), np.float64) for name in Drawn._fields))
