@@ -60,9 +60,14 @@ def certify(
     own_seed = derived_seed(seed, "certificate", attempt)
     done = listener.stage(f"certificate, attempt {attempt}" if attempt > 1 else "certificate", paths)
     sample = simulate(scenario, parameters, seed=own_seed, paths=paths, on_progress=done)
-    shared = 1 - (1 - confidence) / 2**attempt
+    shared = confidence_of_attempt(confidence, attempt)
     holdings = tuple(hold(constraint, sample.values, shared) for constraint in constraints)
     return Certificate(holdings, paths, own_seed, attempt, shared, sample)
+
+
+def confidence_of_attempt(confidence: float, attempt: int) -> float:
+    """The first of several attempts gets half of the probability of error, each further one half of what is left."""
+    return 1 - (1 - confidence) / 2**attempt
 
 
 def hold(constraint: Constraint, values: dict[str, np.ndarray], confidence: float) -> Holding:

@@ -73,7 +73,7 @@ def _solve_at(problem: Problem, tolerance: float, start: np.ndarray, sweep: Swee
     )
     # Noise of the search and of the certificate both stand between the aim and the tolerance.
     together = 1 / (1 / paths + 1 / sweep.paths)
-    solution = solve(sample, start, np.array([headroom(constraint, int(together))]), rounds=2)
+    solution = solve(sample, start, np.array([headroom(constraint, int(together), sweep.confidence)]), rounds=2)
     return solution.point if solution.feasible else None
 
 

@@ -64,6 +64,15 @@ def upper_limit(events: int, paths: int, confidence: float) -> float:
     return float(beta.ppf(confidence, events + 1, paths - events)) if events < paths else 1.0
 
 
+def most_events(limit: float, paths: int, confidence: float) -> int:
+    """How many events there may be among the paths for the upper limit to stay within `limit`; -1 if none is too many."""
+    low, high = -1, paths
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if upper_limit(middle, paths, confidence) <= limit else (low, middle)
+    return low
+
+
 def quantile(values: np.ndarray, level: float) -> Estimate:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     size = ordered.size

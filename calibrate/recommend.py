@@ -8,18 +8,19 @@ then is the certificate attempted, on paths that are new once more.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import beta, norm
 
-from calibrate.certify import Certificate, certify
+from calibrate.certify import Certificate, certify, confidence_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
 from calibrate.optimise import FrozenSample, Problem, Solution, solve
+from calibrate.metrics import most_events
 from calibrate.progress import Listener
 from calibrate.shocks import derived_seed
 from calibrate.simulate import simulate, values_of
 
 _ATTEMPTS = 3
-# Standard errors left between the aim and the limit: one-sided confidence, and room for the certificate's own luck.
-_HEADROOM = 2.6
+# How often a first certificate should be granted to a policy that is exactly at its aim.
+_CHANCE = 0.9
 
 
 class Effort(NamedTuple):
@@ -46,7 +47,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     sample = FrozenSample(
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
-    aim = np.array([headroom(constraint, effort.paths) for constraint in problem.constraints])
+    aim = np.array([headroom(constraint, effort.paths, effort.confidence) for constraint in problem.constraints])
     solution = solve(sample, start, aim)
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
@@ -82,15 +83,16 @@ def _rounded(problem: Problem, solution: Solution) -> Solution:
     return solution._replace(point=np.clip(rounded, problem.low, problem.high))
 
 
-def headroom(constraint: Constraint, paths: int) -> float:
-    """The share of a limit to aim at, so that a certificate of `paths` paths will probably be granted. A probability's noise
-    is known beforehand; for other limits a tenth is left, and the rehearsal does the rest."""
+def headroom(constraint: Constraint, paths: int, confidence: float) -> float:
+    """The share of a limit to aim at, so that a first certificate of `paths` paths is granted nine times in ten. A
+    probability's noise is known beforehand; for other limits a tenth is left, and the rehearsal does the rest."""
     if not isinstance(constraint, InsolvencyProbability):
         return 0.9
-    allowed = constraint.limit * paths
-    # Solve aim + headroom * sqrt(aim) = allowed, in events; at least half an event must be left to aim at.
-    root = (-_HEADROOM + np.sqrt(_HEADROOM**2 + 4 * allowed)) / 2
-    return max(root**2, min(0.5, allowed)) / allowed
+    allowed = most_events(constraint.limit, paths, confidence_of_attempt(confidence, 1))
+    # At this probability there are no more than the allowed events nine times in ten (Clopper and Pearson 1934). Where a
+    # certificate would be refused even without any, half an event is aimed at.
+    aim = beta.ppf(1 - _CHANCE, allowed + 1, paths - allowed) if allowed >= 0 else 0.5 / paths
+    return float(min(aim / constraint.limit, 1.0))
 
 
 def _rehearse(problem: Problem, solution: Solution, effort: Effort, aim: np.ndarray, listener: Listener) -> np.ndarray:

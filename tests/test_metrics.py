@@ -13,6 +13,7 @@ from calibrate.metrics import (
     mean,
     mean_of_loss,
     metrics_of,
+    most_events,
     probability,
     quantile,
     upper_limit,
@@ -250,3 +251,10 @@ def test_a_figure_is_written_with_its_warning_if_it_has_one() -> None:
     plain = Estimate(1.0, 0.1, (0.8, 1.2))
     assert plain.as_json() == {"value": 1.0, "standard_error": 0.1, "interval": [0.8, 1.2]}
     assert plain._replace(warning="beware").as_json()["warning"] == "beware"
+
+
+@pytest.mark.parametrize(("limit", "paths"), [(1e-3, 200_000), (1e-4, 80_000), (0.2, 50), (1e-6, 1000)])
+def test_the_most_events_are_the_last_within_the_limit(limit: float, paths: int) -> None:
+    events = most_events(limit, paths, 0.95)
+    assert events < 0 or upper_limit(events, paths, 0.95) <= limit
+    assert upper_limit(events + 1, paths, 0.95) > limit
