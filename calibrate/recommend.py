@@ -12,8 +12,8 @@ from scipy.stats import beta, norm
 
 from calibrate.certify import Certificate, certify, confidence_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
-from calibrate.optimise import FrozenSample, Problem, Solution, solve
 from calibrate.metrics import most_events
+from calibrate.optimise import FrozenSample, Problem, Solution, solve
 from calibrate.progress import Listener
 from calibrate.shocks import derived_seed
 from calibrate.simulate import simulate, values_of
