@@ -43,6 +43,10 @@ class Constraint(eqx.Module):
         """One-sided upper confidence limit from a whole sample."""
 
     @abstractmethod
+    def share(self, values: np.ndarray, paths: int) -> float:
+        """The estimate from the paths that matter in a sample of `paths`."""
+
+    @abstractmethod
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         """From the paths that matter in a sample of `paths`; `width` is how far an indicator is smoothed."""
 
@@ -63,6 +67,9 @@ class InsolvencyProbability(Constraint):
 
     def upper(self, values: np.ndarray, confidence: float) -> float:
         return upper_limit(int(np.count_nonzero(values > 0)), len(values), confidence)
+
+    def share(self, values: np.ndarray, paths: int) -> float:
+        return np.count_nonzero(values > 0) / paths
 
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         u = np.asarray(values, np.float64) / width
@@ -89,8 +96,10 @@ class AccountInsolvencyRate(Constraint):
 
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         del width
-        values, slopes = np.asarray(values, np.float64), np.asarray(slopes, np.float64)
-        return Smooth(float(values.sum() / paths), slopes.sum(axis=0) / paths)
+        return Smooth(self.share(values, paths), np.asarray(slopes, np.float64).sum(axis=0) / paths)
+
+    def share(self, values: np.ndarray, paths: int) -> float:
+        return float(np.asarray(values, np.float64).sum() / paths)
 
 
 class BadDebtShortfall(Constraint):
@@ -113,10 +122,15 @@ class BadDebtShortfall(Constraint):
 
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         del width
-        count = max(round((1 - self.level) * paths), 1)
-        worst = np.argsort(-values, kind="stable")[:count]
-        values, slopes = np.asarray(values, np.float64)[worst], np.asarray(slopes, np.float64)[worst]
-        return Smooth(float(values.sum() / count), slopes.sum(axis=0) / count)
+        worst = np.argsort(-values, kind="stable")[: self._tail(paths)]
+        slope = np.asarray(slopes, np.float64)[worst].sum(axis=0) / self._tail(paths)
+        return Smooth(self.share(values, paths), slope)
+
+    def share(self, values: np.ndarray, paths: int) -> float:
+        return float(np.sort(np.asarray(values, np.float64))[-self._tail(paths) :].sum() / self._tail(paths))
+
+    def _tail(self, paths: int) -> int:
+        return max(round((1 - self.level) * paths), 1)
 
 
 # Losses are skewed: a normal limit for their mean claims too much until it rests on this many paths with a loss.

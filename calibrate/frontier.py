@@ -61,8 +61,8 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
 
 
 def search_paths(tolerance: float) -> int:
-    """How many paths a point is searched on: enough for some hundred insolvencies where that is affordable."""
-    return int(np.clip(100 / tolerance, 2_048, 40_000))
+    """How many paths a point is searched on: enough for some two hundred insolvencies where that is affordable."""
+    return int(np.clip(200 / tolerance, 4_096, 60_000))
 
 
 def _solve_at(problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep) -> np.ndarray | None:

@@ -1,24 +1,26 @@
-"""From a problem to a policy that can be signed: optimise, rehearse, certify.
+"""From a problem to a policy that can be signed: optimise, correct on fresh paths, certify on others.
 
-The optimiser sees a small sample, so its solution meets the limits only roughly on other paths. A *rehearsal* on fresh paths
-measures by how much, the limits are tightened or relaxed accordingly, and the search is repeated from where it stood. Only
-then is the certificate attempted, on paths that are new once more.
+The optimiser sees a small sample; its solution is then moved until the limits hold on a large one (`correct.py`). Only then is
+the certificate attempted, on paths that are new once more.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.stats import beta
 
 from calibrate.certify import Certificate, certify, confidence_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
+from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.metrics import most_events
 from calibrate.optimise import FrozenSample, Problem, Solution, solve
 from calibrate.progress import Listener
 from calibrate.shocks import derived_seed
-from calibrate.simulate import simulate, values_of
+from calibrate.simulate import values_of
 
 _ATTEMPTS = 3
+# The direction in which to correct is that of limits this much tighter.
+_TIGHTER = 0.6
 # How often a first certificate should be granted to a policy that is exactly at its aim.
 _CHANCE = 0.9
 
@@ -52,12 +54,15 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
 
-    tightening = aim / _rehearse(problem, solution, effort, aim, listener)
+    tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True)
+    line = Line(solution.point, tighter.point, problem.low, problem.high)
+    fresh = FreshPaths(
+        problem, line.at(0), seed=derived_seed(effort.seed, "rehearsal"), paths=effort.paths, listener=listener
+    )
     certificate = None
     for attempt in range(1, _ATTEMPTS + 1):
-        solution = _rounded(problem, solve(sample, solution.point, tightening, nearby=True))
-        if not solution.feasible:
-            return Recommendation("infeasible", why_infeasible(problem, solution), solution, certificate)
+        targets = aim * [constraint.limit for constraint in problem.constraints]
+        solution = _rounded(problem, solution._replace(point=corrected(fresh, line, targets)))
         certificate = certify(
             problem.scenario,
             solution.parameters(problem),
@@ -71,7 +76,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         if certificate.granted:
             return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate)
         missed_by = np.array([holding.upper / holding.limit for holding in certificate.holdings])
-        tightening = tightening / np.maximum(1.05 * missed_by, 1.0)
+        aim = aim / np.maximum(1.05 * missed_by, 1.0)
         listener.note("certificate refused; trying a tighter policy")
     assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
@@ -85,7 +90,7 @@ def _rounded(problem: Problem, solution: Solution) -> Solution:
 
 def headroom(constraint: Constraint, paths: int, confidence: float) -> float:
     """The share of a limit to aim at, so that a first certificate of `paths` paths is granted nine times in ten. A
-    probability's noise is known beforehand; for other limits a tenth is left, and the rehearsal does the rest."""
+    probability's noise is known beforehand; for other limits a tenth is left."""
     if not isinstance(constraint, InsolvencyProbability):
         return 0.9
     allowed = most_events(constraint.limit, paths, confidence_of_attempt(confidence, 1))
@@ -93,33 +98,6 @@ def headroom(constraint: Constraint, paths: int, confidence: float) -> float:
     # certificate would be refused even without any, half an event is aimed at.
     aim = beta.ppf(1 - _CHANCE, allowed + 1, paths - allowed) if allowed >= 0 else 0.5 / paths
     return float(min(aim / constraint.limit, 1.0))
-
-
-def _rehearse(problem: Problem, solution: Solution, effort: Effort, aim: np.ndarray, listener: Listener) -> np.ndarray:
-    """By which factor each limit's value on fresh paths differs from what was aimed at (kept within reason)."""
-    values = simulate(
-        problem.scenario,
-        solution.parameters(problem),
-        seed=derived_seed(effort.seed, "rehearsal"),
-        paths=effort.paths,
-        fields=tuple(sorted({constraint.field for constraint in problem.constraints})),
-        on_progress=listener.stage("rehearsal", effort.paths),
-    ).values
-    factors = []
-    for constraint, share in zip(problem.constraints, aim, strict=True):
-        estimate = constraint.estimate(values[constraint.field])
-        # A limit that does not bind is left alone.
-        binding = solution.excess[constraint.name] > 0.9
-        if isinstance(constraint, InsolvencyProbability):
-            target = constraint.limit * share
-        else:
-            noise = (norm.ppf(effort.confidence) + 1) * estimate.standard_error / constraint.limit
-            target = constraint.limit * max(1 - noise, 0.1)
-        at_least = max(estimate.value, 0.5 / effort.paths if target < 1 else 0.0)
-        measured = at_least / target if binding else max(at_least / target, 1.0)
-        # What the optimiser took for the value on its own sample is `excess` times the aim, not the aim itself.
-        factors.append(float(np.clip(measured / min(solution.excess[constraint.name], 1.0), 0.2, 5.0)))
-    return np.array(factors)
 
 
 def why_infeasible(problem: Problem, solution: Solution) -> str:
