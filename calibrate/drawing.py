@@ -6,8 +6,6 @@ loads anything from anywhere. Colours are told apart by colour-blind readers, an
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
@@ -16,6 +14,8 @@ from typing import Any, TypeVar
 
 import altair as alt
 import vl_convert
+
+from calibrate.run_folder import write_bytes
 
 Drawable = alt.LayerChart | alt.VConcatChart | dict[str, Any]
 C = TypeVar("C", alt.LayerChart, alt.VConcatChart)
@@ -102,7 +102,7 @@ def save(chart: Drawable, stem: Path, formats: Sequence[str] = ("html", "svg", "
     unknown = [form for form in formats if form not in makers]
     if unknown:
         raise ValueError(f"figures are written as {', '.join(makers)}, not as {', '.join(unknown)}")
-    return [write_whole(stem.with_name(f"{stem.name}.{form}"), makers[form]()) for form in formats]
+    return [write_bytes(stem.with_name(f"{stem.name}.{form}"), makers[form]()) for form in formats]
 
 
 def specification(chart: Drawable) -> dict[str, Any]:
@@ -140,21 +140,6 @@ def embedding(chart: Drawable, element: str) -> str:
     text = json.dumps(specification(chart)).replace("<", "\\u003c")
     options = {"renderer": "svg", "actions": {"export": True, "source": False, "compiled": False, "editor": False}}
     return f"vegaEmbed({json.dumps('#' + element)}, {text}, {json.dumps(options)});"
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write beside the target and move into place, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
 
 
 def _vega_lite() -> str:

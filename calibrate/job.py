@@ -359,6 +359,15 @@ def parse_job(tables: dict[str, Any], place: str) -> Job:
     return job
 
 
+def policy_problems(values: dict[str, float], place: str) -> list[Problem]:
+    """What is wrong with the values of a policy that does not come from a job."""
+    try:
+        PolicySection.model_validate(values)
+    except ValidationError as error:
+        return [_problem(place, {**details, "loc": ("policy", *details["loc"])}) for details in error.errors()]
+    return []
+
+
 def _across_sections(job: Job) -> list[tuple[str, str]]:
     """What is wrong between sections that are each right in themselves."""
     wrong = []

@@ -25,10 +25,10 @@ import pandas as pd
 from calibrate.assemble import POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
 from calibrate.constraints import constraints_of
 from calibrate.errors import Problem as UserProblem
-from calibrate.errors import UserError
+from calibrate.errors import UserError, raise_all
 from calibrate.frontier import FrontierPoint, Sweep, frontier
 from calibrate.gradient import GradientCheck, check_gradients
-from calibrate.job import Job, LoadedJob
+from calibrate.job import Job, LoadedJob, policy_problems
 from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FreeParameter, Problem
 from calibrate.policy import Parameters
@@ -66,7 +66,7 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
     job = loaded.job
     with new_folder(output) as folder:
         assembled = assemble(loaded)
-        problem = problem_of(job, assembled)
+        problem = problem_of(loaded, assembled)
         recommendation = recommend(problem, effort_of(job), listener)
         certified_at = recommendation.solution.parameters(problem) if recommendation.certificate else None
 
@@ -119,7 +119,7 @@ def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> pd.Data
     with new_folder(output) as folder:
         started = time.time()
         assembled = assemble(loaded)
-        problem = problem_of(job, assembled)
+        problem = problem_of(loaded, assembled)
         points = frontier(_unrestricted(problem, job), sweep_of(job), {"incumbent": assembled.incumbent}, listener)
         table = frontier_table(points)
         write_table(folder / "frontier", table)
@@ -142,10 +142,12 @@ def check_job_gradients(loaded: LoadedJob, paths: int, bump: float) -> list[Grad
 # --- from the job to the solver's terms -----------------------------------------------------------------------------------
 
 
-def problem_of(job: Job, assembled: Assembled) -> Problem:
+def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
+    job = loaded.job
     free = job.policy.free()
     if not free:
-        raise UserError("policy: no parameter is free; set `free = true`, `low` and `high` on at least one")
+        message = "no parameter is free; set `free = true`, `low` and `high` on at least one"
+        raise UserError([UserProblem(f"{loaded.path}: policy", message)])
     return Problem(
         scenario=assembled.scenario,
         incumbent=assembled.incumbent,
@@ -191,14 +193,11 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
             problems.append(
                 UserProblem(f"{path}: policy.{name}", f"unknown; expected one of {', '.join(POLICY_UNITS)}")
             )
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-            problems.append(
-                UserProblem(f"{path}: policy.{name}.value", f"found {value!r}; expected a number not below 0")
-            )
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            problems.append(UserProblem(f"{path}: policy.{name}.value", f"found {value!r}; expected a number"))
         else:
             values[name] = float(value)
-    if problems:
-        raise UserError(problems)
+    raise_all(problems + policy_problems(values, str(path)))
     return assembled.incumbent._replace(policy=policy_of(values, assembled.scenario.dtype))
 
 

@@ -26,7 +26,7 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     """Work, time and memory of `calibrate run` on this job."""
     job = loaded.job
     assembled = assemble(loaded)
-    problem = problem_of(job, assembled)
+    problem = problem_of(loaded, assembled)
     effort, sweep = effort_of(job), sweep_of(job)
     rate, gradient_cost = _speed(problem)
 
@@ -36,7 +36,7 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     evidence = 3 * effort.paths
     sizes = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
     points = (len(sweep.tolerances) + 2) * sweep.paths
-    curve = points + float(np.sum(2 * sizes) + len(sizes) * 8 * gradient_cost * kept)
+    curve = points + float(np.sum(3 * sizes) + len(sizes) * 14 * gradient_cost * kept)
     seconds = {
         name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))
     }

@@ -29,6 +29,7 @@ from calibrate.report_data import (
     read_run,
 )
 from calibrate.report_style import STYLE
+from calibrate.run_folder import write_bytes
 
 HEADLINES = ("insolvency_probability", "max_leverage", "margin_per_oi", "user_cost")
 
@@ -42,7 +43,7 @@ def build_report(run: Path) -> Path:
         formats = ("svg", "png", "html") if name == "frontier" else ("svg", "png")
         svg, *_ = drawing.save(chart, run / "figures" / name, formats)
         drawn[name] = _inline(svg.read_text(encoding="utf-8"), name)
-    return drawing.write_whole(run / "report.html", _page(found, drawn, charts["frontier"]).encode())
+    return write_bytes(run / "report.html", _page(found, drawn, charts["frontier"]).encode())
 
 
 def _charts(run: Run) -> dict[str, drawing.Drawable]:

@@ -24,6 +24,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `target` if and only if the block ends well."""
     if target.exists():
         raise UserError([Problem(str(target), "exists already; choose another --output")])
+    above = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -37,6 +38,17 @@ def new_folder(target: Path) -> Iterator[Path]:
         _move_into_place(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        if not target.exists():
+            _remove_empty(above)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, as far as nothing is in them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _move_into_place(draft: Path, target: Path) -> None:
@@ -48,17 +60,22 @@ def _move_into_place(draft: Path, target: Path) -> None:
         ) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one piece."""
+def write_text(path: Path, text: str) -> Path:
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write beside the target and move into place, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(draft, 0o644)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(draft, 0o644)  # mkstemp makes it private
         os.replace(draft, path)
     finally:
         Path(draft).unlink(missing_ok=True)
+    return path
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -223,12 +223,17 @@ def test_a_bug_of_ours_keeps_its_traceback(job: Path, monkeypatch: pytest.Monkey
 
 
 def test_all_mistakes_in_a_policy_are_told_at_once(job: Path, tmp_path: Path) -> None:
-    policy = {"base_margin_bps": {"value": -1}, "penalty_bps": {"value": "much"}, "pennalty_bps": {"value": 1}}
+    policy = {
+        "base_margin_bps": {"value": -1},
+        "keeper_share": {"value": 1.5},
+        "penalty_bps": {"value": "much"},
+        "pennalty_bps": {"value": 1},
+    }
     path = tmp_path / "policy.json"
     path.write_text(json.dumps({"policy": policy}), encoding="utf-8")
     answer = call("simulate", job, "--policy", path)
     assert answer.code == 2
-    assert len(answer.err.splitlines()) == 3
+    assert len(answer.err.splitlines()) == 4
     for name in policy:
         assert f"error: {path}: policy.{name}" in answer.err
 

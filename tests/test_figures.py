@@ -75,18 +75,6 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = drawing.write_whole(tmp_path / "page.html", b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(drawing.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        drawing.write_whole(target, b"new")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
-
-
 def test_probability_is_on_a_logarithmic_axis_with_error_bars(frontier_specification: dict[str, Any]) -> None:
     top = frontier_specification["vconcat"][0]
     scales = [layer["encoding"]["y"]["scale"] for layer in marks(top, "point")]

@@ -219,7 +219,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_writing_into_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UserError, match="cannot write the file"):
+    with pytest.raises(UserError, match="there is no folder"):
         write_model(tmp_path / "none" / "made.toml", MADE, command=COMMAND)
 
 

@@ -38,7 +38,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit, UserError("no")])
 def test_nothing_is_left_of_a_run_that_fails(error: BaseException | type[BaseException], tmp_path: Path) -> None:
     kind = error if isinstance(error, type) else type(error)
-    with pytest.raises(kind), new_folder(tmp_path / "run") as folder:  # noqa: PT012
+    with pytest.raises(kind), new_folder(tmp_path / "new" / "deeper" / "run") as folder:  # noqa: PT012
         write_text(folder / "figures" / "a.txt", "a")
         raise error
     assert list(tmp_path.iterdir()) == []

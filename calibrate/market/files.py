@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibrate.errors import Problem, UserError, raise_all
+from calibrate.run_folder import write_text
 
 if TYPE_CHECKING:  # a job reads model files without loading the fit and SciPy
     from calibrate.market.fit import Fit
@@ -155,8 +155,10 @@ def write_model(path: str | os.PathLike[str], fit: "Fit", *, command: str) -> No
     """Write a fit as a model file. A reader sees the old file or the whole new one, never a part."""
     target = Path(path)
     text = model_text(fit, command=command)
+    if not target.parent.is_dir():
+        raise UserError([Problem(str(path), f"there is no folder {str(target.parent)!r}; create it or choose another")])
     try:
-        _replace(target, text)
+        write_text(target, text)
     except OSError as error:
         found = error.strerror or type(error).__name__
         raise UserError([Problem(str(path), f"cannot write the file ({found}); check the folder")]) from error
@@ -298,20 +300,6 @@ def _read_text(path: str | os.PathLike[str]) -> str:
         raise UserError([Problem(str(path), f"cannot read the file ({found}); check the path")]) from error
     except UnicodeDecodeError as error:
         raise UserError([Problem(str(path), "not a text file; expected a model file in TOML")]) from error
-
-
-def _replace(target: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _table(header: str, values: Mapping[str, Any]) -> str:
