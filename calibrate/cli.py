@@ -161,6 +161,53 @@ def check(
 
 
 @app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    inputs: Annotated[Path, typer.Option(help="Folder of the job file, where the files that it names are.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make the certificate of a run again from its record, and say whether it agrees."""
+    from calibrate.runtime import configure
+
+    configure()
+    from calibrate import terminal
+    from calibrate.evidence import verify as verify_run
+
+    with _interruptible(), terminal.Live() as live:
+        found = verify_run(folder, inputs, live)
+    if as_json:
+        _print_json(found._asdict() | {"rows": [row._asdict() for row in found.rows], "agrees": found.agrees})
+    else:
+        _print(terminal.verification_table(found))
+        typer.echo(terminal.verification_verdict(found))
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    first: Annotated[
+        Path, typer.Argument(help="A run folder, a recommended.json, or `incumbent`.", show_default=False)
+    ],
+    second: Annotated[Path, typer.Argument(help="The same.", show_default=False)],
+    job: Annotated[Path, typer.Option(help="The job that both are simulated in.", show_default=False)],
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold two policies against each other on the same paths: differences with their errors, and what can be told."""
+    loaded = _load(job, set_)
+    from calibrate import terminal
+    from calibrate.evidence import compare_policies
+
+    with _interruptible(), terminal.Live() as live:
+        found = compare_policies(first, second, loaded, live)
+    if as_json:
+        _print_json(found._asdict() | {"rows": [row._asdict() for row in found.rows]})
+    else:
+        _print(terminal.comparison_table(found, str(first), str(second)))
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]) -> None:
     """Rebuild the figures and the report of a run folder."""
     from calibrate.report import build_report

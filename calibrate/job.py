@@ -335,13 +335,19 @@ def load_job(path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     """Read and check a job file, with `section.key=value` overrides applied."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        tables = tomllib.loads(text)
     except OSError as error:
         raise UserError(
             [Problem(str(path), f"cannot be read ({error.strerror}); give the path of a job file")]
         ) from None
     except UnicodeDecodeError:
         raise UserError([Problem(str(path), "is not text in UTF-8; expected a TOML job file")]) from None
+    return job_of(text, path, overrides)
+
+
+def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
+    """Check the text of a job file. `path` is where it is or was: other files are looked for beside it."""
+    try:
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError([Problem(str(path), f"is not valid TOML: {error}")]) from None
     problems = [problem for override in overrides if (problem := _apply(tables, override)) is not None]

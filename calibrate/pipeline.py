@@ -300,12 +300,6 @@ def _frontier_row(point: FrontierPoint) -> dict[str, Any]:
 def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
     """What is needed to make the run again, and to know what it was made with."""
     job = loaded.job
-    inputs = {loaded.path.name: sha256(loaded.path)}
-    if job.market.model is not None:
-        path = model_path(job.market.model, loaded)
-        inputs[path.name] = sha256(path)
-    if job.book.positions is not None:
-        inputs[Path(job.book.positions).name] = sha256(loaded.folder / job.book.positions)
     packages = ("calibrate", "jax", "jaxlib", "numpy", "scipy")
     return {
         "name": job.name,
@@ -318,9 +312,18 @@ def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
-        "inputs_sha256": inputs,
-        "job": {"text": loaded.text},
+        "inputs_sha256": {path.name: sha256(path) for path in (loaded.path, *other_inputs(loaded))},
+        "job": {"file": loaded.path.name, "text": loaded.text},
     }
+
+
+def other_inputs(loaded: LoadedJob) -> list[Path]:
+    """The files that a job names."""
+    market, book = loaded.job.market, loaded.job.book
+    return [
+        *([model_path(market.model, loaded)] if market.model is not None else []),
+        *([loaded.folder / book.positions] if book.positions is not None else []),
+    ]
 
 
 def peak_memory_mb() -> float:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from calibrate.evidence import Compared, Verification
     from calibrate.gradient import GradientCheck
     from calibrate.market.fit import Fit
 
@@ -130,6 +131,37 @@ def metrics_table(result: dict[str, Any]) -> Table:
             f"{low:.4g} to {high:.4g}",
             entry.get("warning", ""),
         )
+    return table
+
+
+def verification_table(found: "Verification") -> Table:
+    title = f"certificate made again on the same {found.paths:,} paths"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    for heading in ("", "limit", "recorded", "again", "recorded upper limit", "again", ""):
+        table.add_column(heading, justify="right" if heading else "left")
+    for row in found.rows:
+        figures = (row.limit, row.recorded, row.again, row.recorded_upper, row.again_upper)
+        table.add_row(row.name, *(number(figure) for figure in figures), "agrees" if row.agrees else "differs")
+    return table
+
+
+def verification_verdict(found: "Verification") -> str:
+    if not found.seed_derived:
+        return "not verified: the recorded paths are not those that the job's seed prescribes"
+    if not found.agrees:
+        return "not verified: the figures above do not agree with the record, or a limit is not kept"
+    return "verified: every figure agrees, and every limit is kept"
+
+
+def comparison_table(found: "Compared", first: str, second: str) -> Table:
+    title = f"{second} less {first}: {found.paths:,} shared paths over {found.horizon_days:g} day(s)"
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    for heading in ("", first, second, "difference", "standard error", "95 % interval", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=not table.columns)
+    for row in found.rows:
+        low, high = row.interval
+        figures = (number(row.first), number(row.second), f"{row.difference:+.4g}", f"{row.standard_error:.2g}")
+        table.add_row(row.metric, *figures, f"{low:+.4g} to {high:+.4g}", row.verdict)
     return table
 
 

@@ -29,7 +29,7 @@ from calibrate import cli
 from calibrate.job import load_job
 from calibrate.shipped import shipped_folder
 
-COMMANDS = ["run", "simulate", "frontier", "fit", "check", "report", "init"]
+COMMANDS = ["run", "simulate", "frontier", "fit", "check", "verify", "compare", "report", "init"]
 RUN_FILES = [
     "figures/frontier.html",
     "figures/frontier.png",
@@ -236,6 +236,33 @@ def test_all_mistakes_in_a_policy_are_told_at_once(job: Path, tmp_path: Path) ->
     assert len(answer.err.splitlines()) == 4
     for name in policy:
         assert f"error: {path}: policy.{name}" in answer.err
+
+
+# --- verify and compare ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_verified_from_the_command_line(done: tuple[Path, Answer], tmp_path: Path) -> None:
+    folder, _ = done
+    answer = call("verify", folder)
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1] == "verified: every figure agrees, and every limit is kept"
+    copied = Path(shutil.copytree(folder, tmp_path / "run"))
+    content = json_of(copied / "recommended.json")
+    content["certificate"]["seed"] += 1
+    (copied / "recommended.json").write_text(json.dumps(content), encoding="utf-8")
+    refused = call("verify", copied, "--json")
+    assert refused.code == 1
+    assert json.loads(refused.out)["seed_derived"] is False
+
+
+def test_policies_are_compared_from_the_command_line(done: tuple[Path, Answer], job: Path) -> None:
+    answer = call("compare", "incumbent", done[0], "--job", job, "--json")
+    assert answer.code == 0, answer.err
+    rows = {row["metric"]: row for row in json.loads(answer.out)["rows"]}
+    assert rows["max_leverage"]["verdict"] == "higher"
+    shown = call("compare", "incumbent", done[0], "--job", job)
+    assert "not told apart" in shown.out or "lower" in shown.out
+    assert "10,240 shared paths" in shown.out
 
 
 # --- run ------------------------------------------------------------------------------------------------------------------

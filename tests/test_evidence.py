@@ -1,0 +1,116 @@
+"""What a delegate does with a run: verifies it, and compares its policy with another."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import small_job
+
+from calibrate.errors import UserError
+from calibrate.evidence import compare_policies, recorded_job, verify
+from calibrate.job import load_job
+from calibrate.pipeline import run
+from calibrate.progress import Silent
+from calibrate.shipped import shipped_folder
+from calibrate.terminal import verification_verdict
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run folder and the job that it came from, with a model file beside it."""
+    folder = tmp_path_factory.mktemp("evidence")
+    shutil.copy(shipped_folder("models") / "eth-usd.toml", folder / "mine.toml")
+    text = small_job.TEXT.replace("volatility = 1.0\n\n[oracle]", 'model = "mine.toml"\n\n[oracle]')
+    job = small_job.write(folder, text.replace("insolvency_probability = 0.1", "insolvency_probability = 0.3"))
+    result = run(load_job(job, ["simulation.seed=9"]), folder / "run", Silent())
+    assert result.status == "certified"
+    return result.folder, job
+
+
+@pytest.fixture
+def copied(finished: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+def changed(run_folder: Path, change: Callable[[dict], None]) -> Path:
+    path = run_folder / "recommended.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return run_folder
+
+
+def test_a_run_is_verified_from_its_record(finished: tuple[Path, Path]) -> None:
+    folder, job = finished
+    assert recorded_job(folder, job.parent).job == load_job(job, ["simulation.seed=9"]).job
+    found = verify(folder, job.parent, Silent())
+    assert found.agrees
+    assert [row.name for row in found.rows] == ["insolvency_probability"]
+    assert found.rows[0].again == found.rows[0].recorded
+    assert verification_verdict(found).startswith("verified")
+
+
+def make_safer(content: dict) -> None:
+    content["certificate"]["constraints"][0]["value"] *= 0.9
+
+
+def loosen(content: dict) -> None:
+    content["certificate"]["constraints"][0]["limit"] *= 2
+
+
+def choose_paths(content: dict) -> None:
+    content["certificate"]["seed"] += 1
+
+
+def another_policy(content: dict) -> None:
+    content["policy"]["base_margin_bps"]["value"] += 100
+
+
+@pytest.mark.parametrize("change", [make_safer, loosen, choose_paths, another_policy])
+def test_a_record_that_was_changed_is_not_verified(
+    change: Callable[[dict], None], copied: Path, finished: tuple[Path, Path]
+) -> None:
+    found = verify(changed(copied, change), finished[1].parent, Silent())
+    assert not found.agrees
+    assert verification_verdict(found).startswith("not verified")
+
+
+def test_inputs_that_are_missing_or_changed_are_told(copied: Path, finished: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a file beside the job nor a shipped model"):
+        verify(copied, tmp_path, Silent())
+    text = (finished[1].parent / "mine.toml").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(text + "# another line\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is not the file that the run used"):
+        verify(copied, tmp_path, Silent())
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("", "lacks the job"), ("job = 1\noverrides = 2\n", "lacks the job"), ("name =", "is not valid TOML")],
+)
+def test_a_record_that_cannot_be_used_is_a_users_error(content: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=expected):
+        verify(tmp_path, tmp_path, Silent())
+    with pytest.raises(UserError, match="cannot be read"):
+        verify(tmp_path / "none", tmp_path, Silent())
+
+
+def test_a_run_without_a_certificate_has_nothing_to_verify(copied: Path, finished: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match="holds no certificate"):
+        verify(changed(copied, lambda content: content.update(certificate=None)), finished[1].parent, Silent())
+
+
+def test_policies_are_compared_on_shared_paths(finished: tuple[Path, Path]) -> None:
+    folder, job = finished
+    loaded = load_job(job, ["simulation.seed=9"])
+    found = compare_policies(Path("incumbent"), folder, loaded, Silent())
+    assert found.paths == loaded.job.simulation.paths
+    by_name = {row.metric: row for row in found.rows}
+    assert by_name["margin_per_oi"].verdict == "lower", "the run found room below the incumbent's margin"
+    assert by_name["margin_per_oi"].standard_error < 1e-3 * by_name["margin_per_oi"].first
+    same = compare_policies(folder, folder / "recommended.json", loaded, Silent())
+    assert {row.verdict for row in same.rows} == {"not told apart"}
+    assert {row.difference for row in same.rows} == {0.0}
