@@ -1,6 +1,7 @@
 """The engine with everything switched on, against accounts followed one by one, difference quotients, and itself."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -234,3 +235,24 @@ def test_results_that_are_not_finite_are_refused() -> None:
     case = EVERYTHING.but(volatility=1e6)
     with pytest.raises(UserError, match="no finite number on some path"):
         simulate(case.scenario(), case.parameters(), seed=1, paths=32)
+
+
+def test_nothing_is_traced_again_when_only_numbers_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other seeds, policies, depths, volatilities and steps run in the same program; another number of steps does not."""
+    traces = []
+    original = simulation.outcomes
+    monkeypatch.setattr(simulation, "outcomes", lambda *given: (traces.append(1), original(*given))[1])
+    jax.clear_caches()
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 24, np.float32)
+
+    def run(of: Case, seed: int) -> None:
+        simulate(of.scenario(), of.parameters(), seed=seed, paths=64, chunk=64, fields=("distance",))
+
+    run(case, 1)
+    assert len(traces) == 1
+    for change in ({}, {"base": 0.03}, {"depth": 0.1}, {"volatility": 1.4}, {"step_years": MINUTE / 2}):
+        run(case.but(**change), 2)
+    assert len(traces) == 1
+    run(Case(EVERYTHING_ON, LONGS_AND_SHORTS, 25, np.float32), 1)
+    assert len(traces) == 2
+    jax.clear_caches()

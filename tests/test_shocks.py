@@ -12,6 +12,7 @@ import pytest
 from drawn import Drawn, drawn
 from scipy.special import ndtr
 from statistical import assert_law, assert_mean
+from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
 from calibrate.shocks import (
     PathIds,
@@ -25,6 +26,7 @@ from calibrate.shocks import (
     start_normal,
     uniform,
 )
+from calibrate.simulate import outcomes, values_of, with_values
 
 PATHS = STEPS = 1000
 SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
@@ -232,3 +234,27 @@ def test_derived_seeds_differ_by_seed_purpose_and_number() -> None:
 def test_a_derived_seed_never_changes() -> None:
     """Else earlier results could not be made again."""
     assert derived_seed(1, "certificate", 2) == 2560708864961954727
+
+
+# --- what the compiler makes of it ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="fusion differs by device")
+def test_the_generator_is_computed_once_for_the_normals_and_once_for_the_uniform() -> None:
+    """In the compiled program of value and derivatives: a loop that uses the words of the generator would compute them anew, for
+    every step and every derivative. The third appearance is the draw of the start, outside the time loop."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 48, np.float32)
+    scenario, parameters = case.scenario(), case.parameters()
+    names = ("base_margin", "volatility_multiplier", "penalty")
+
+    def slopes(values: jax.Array, seed: Seed, ids: PathIds) -> jax.Array:
+        return outcomes(scenario, with_values(parameters, names, values), seed, ids).distance
+
+    compiled = jax.jit(jax.jacfwd(slopes)).lower(
+        jnp.asarray(values_of(parameters, names), jnp.float32), seed_words(1), path_ids(np.arange(256))
+    )
+    text = compiled.compile().as_text()
+    # Philox multiplies 20 times; what is spread over fewer multiplications is the draw of the start.
+    whole = [block for block in text.split("\n\n") if block.count("mulhi") + block.count("multiply-high") >= 15]
+    in_loops = [block for block in whole if "while/body" in block]
+    assert len(in_loops) == 2
