@@ -34,11 +34,13 @@ _ROUGH_GAIN, _FINE_GAIN = 5e-2, 2e-3
 
 
 class FreeParameter(NamedTuple):
-    """A parameter that may move, and how far: its field in `Policy`, lowest and highest value in that field's unit."""
+    """A parameter that may move, and how far: its field in `Policy`, lowest and highest value in that field's unit; and the
+    user's unit, in which proposals are rounded."""
 
     field: str
     low: float
     high: float
+    users_unit: float = 1.0
 
 
 class Problem(NamedTuple):

@@ -164,9 +164,9 @@ def _unrestricted(problem: Problem, job: Job) -> Problem:
     return problem._replace(free=whole)
 
 
-def _in_field_units(key: str, low: float, high: float) -> tuple[str, float, float]:
+def _in_field_units(key: str, low: float, high: float) -> tuple[str, float, float, float]:
     field, unit = POLICY_UNITS[key]
-    return field, low * unit, high * unit
+    return field, low * unit, high * unit, unit
 
 
 def effort_of(job: Job) -> Effort:

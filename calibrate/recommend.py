@@ -62,7 +62,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     certificate = None
     for attempt in range(1, _ATTEMPTS + 1):
         targets = aim * [constraint.limit for constraint in problem.constraints]
-        solution = _rounded(problem, solution._replace(point=corrected(fresh, line, targets)))
+        solution = rounded(problem, solution._replace(point=corrected(fresh, line, targets)))
         certificate = certify(
             problem.scenario,
             solution.parameters(problem),
@@ -82,9 +82,10 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
 
 
-def _rounded(problem: Problem, solution: Solution) -> Solution:
+def rounded(problem: Problem, solution: Solution) -> Solution:
     """Four digits are as many as a proposal needs; what is certified is the rounded policy itself."""
-    rounded = np.array([float(f"{value:.4g}") for value in solution.point])
+    units = [parameter.users_unit for parameter in problem.free]
+    rounded = np.array([float(f"{v / unit:.4g}") * unit for v, unit in zip(solution.point, units, strict=True)])
     return solution._replace(point=np.clip(rounded, problem.low, problem.high))
 
 

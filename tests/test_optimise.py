@@ -16,9 +16,9 @@ from calibrate import certify as certificates
 from calibrate.certify import certify, hold
 from calibrate.constraints import AccountInsolvencyRate, BadDebtShortfall, Constraint, InsolvencyProbability
 from calibrate.metrics import upper_limit
-from calibrate.optimise import FreeParameter, FrozenSample, Problem, solve
+from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.progress import Silent
-from calibrate.recommend import headroom
+from calibrate.recommend import headroom, rounded
 from calibrate.simulate import Sample, simulate
 from calibrate.trust_region import Found, Local, minimise
 
@@ -282,6 +282,15 @@ def test_the_aim_comes_closer_to_the_limit_the_more_paths_there_are() -> None:
     assert (np.diff(aims) > 0).all()
     assert 0 < aims[0] < 1
     assert 0.9 < aims[-1] < 1
+
+
+def test_proposals_are_round_in_the_users_unit() -> None:
+    """Hours, though the policy holds years: four digits are certified, and the same four are written."""
+    hour = 1 / 8760
+    free = (FreeParameter("base_margin", 0.005, 0.05, 1e-4), FreeParameter("forecast_memory", hour, 100 * hour, hour))
+    problem = gold_problem(1e-3)._replace(free=free)
+    found = Solution(np.array([0.0123456789, 23.98765 * hour]), 0.0, {}, True, 0)
+    np.testing.assert_allclose(rounded(problem, found).point / [1e-4, hour], [123.5, 23.99], rtol=1e-12)
 
 
 # --- the gold value -------------------------------------------------------------------------------------------------------
