@@ -19,7 +19,7 @@ from calibrate.simulate import CHUNK, METRIC_FIELDS, simulate
 # What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.
 _SCREENINGS, _EVALUATIONS = 5, 25
 _SECONDS_TO_COMPILE = 40.0
-_BASE_MEMORY_MB = 700.0
+_BASE_MEMORY_MB = 1000.0
 
 
 def plan(loaded: LoadedJob) -> dict[str, Any]:
