@@ -21,6 +21,9 @@ Elementwise = Callable[..., Float[Array, "..."]]
 
 def computed_once(work: Callable[[], Values], sample: Float[Array, "..."]) -> Values:
     """What `work` returns. `sample` is any array of numbers that is at hand."""
+    if jax.default_backend() != "cpu":
+        # Other compilers fuse differently, and on a GPU a condition makes the host wait.
+        return work()
     # True of every number, which the compiler cannot know; where there is none, nothing else is either.
     always = sample[(0,) * sample.ndim] > -jnp.inf
     shapes = jax.eval_shape(work)

@@ -174,7 +174,8 @@ def _evidence(recommended: Recommended) -> str:
     intro = (
         f"The search and the check use different random numbers. After the search, {certificate.paths:,} new periods "
         f"of {horizon} were simulated (seed {certificate.seed}). Every limit has to hold not only for the estimate but "
-        f"for its upper {level} confidence limit."
+        f"for its upper {level} confidence limit. Whoever has this folder can make the check again, with the command "
+        "calibrate verify."
     )
     if certificate.attempts > 1:
         intro += f" This was attempt {certificate.attempts}; each used new paths."

@@ -61,6 +61,8 @@ SOURCES = (
     "Illustrated in the Case of the Binomial, Biometrika 26, 1934.",
     "Market impact, linear for small and square-root for large orders: F. Bucci, M. Benzaquen, F. Lillo and "
     "J.-P. Bouchaud, Crossover from Linear to Square-Root Market Impact, arXiv 1811.05230.",
+    "Normal random numbers: G. E. P. Box and M. E. Muller, A Note on the Generation of Random Normal Deviates, Annals of "
+    "Mathematical Statistics 29, 1958.",
     "Random numbers: J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, Parallel Random Numbers: As Easy "
     "as 1, 2, 3 (Philox), SC 2011.",
 )
