@@ -158,7 +158,14 @@ class FrozenSample:
         for constraint in problem.constraints:
             values, slopes = sample.values[constraint.field][near], sample.derivatives[constraint.field][near]
             limits.append(constraint.smooth(values, slopes, self.paths, self._width))
-        return Evaluation(objective, slope, tuple((float(v), s) for v, s in limits))
+        found = Evaluation(objective, slope, tuple((float(v), s) for v, s in limits))
+        self.listener.status(self._where(found))
+        return found
+
+    def _where(self, found: Evaluation) -> str:
+        """Where the search stands, in a few words."""
+        used = [value / c.limit for c, (value, _) in zip(self.problem.constraints, found.limits, strict=True)]
+        return f"search {self.evaluations}: objective {found.objective:.4g}, {max(used):.2f} of limit"
 
     def _objective(self, sample: Sample, of_objective: np.ndarray) -> tuple[float, np.ndarray]:
         weight = self.problem.user_cost_weight

@@ -5,11 +5,14 @@ from typing import Protocol
 
 
 class Listener(Protocol):
-    """`stage` announces work of `total` units and returns a function to call with units done; `note` passes on a line."""
+    """`stage` announces work of `total` units and returns a function to call with units done; `note` passes on a line, and
+    `status` one that replaces the last of its kind, such as where a search stands."""
 
     def stage(self, name: str, total: int) -> Callable[[int], None]: ...
 
     def note(self, text: str) -> None: ...
+
+    def status(self, text: str) -> None: ...
 
 
 class Silent:
@@ -20,4 +23,7 @@ class Silent:
         return lambda done: None
 
     def note(self, text: str) -> None:
+        del text
+
+    def status(self, text: str) -> None:
         del text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Live:
             disable=not talk.is_terminal,
         )
         self._lock = threading.Lock()
+        self._status: TaskID | None = None
 
     def __enter__(self) -> "Live":
         self._progress.start()
@@ -52,6 +53,12 @@ class Live:
 
     def note(self, text: str) -> None:
         talk.print(text)
+
+    def status(self, text: str) -> None:
+        with self._lock:
+            if self._status is None:
+                self._status = self._progress.add_task(text, total=None)
+            self._progress.update(self._status, description=text)
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -342,6 +342,20 @@ def test_the_gold_margin_is_gold() -> None:
     np.testing.assert_allclose(truth.loss(one, np.array([0.1])).insolvent, 1e-3, rtol=1e-8)
     np.testing.assert_allclose(insolvent_rate(GOLD_MARGIN), insolvent(one), rtol=0.01)
     np.testing.assert_allclose(insolvent_rate(GOLD_MARGIN), insolvent_rate(GOLD_MARGIN, parts=20), rtol=1e-4)
+
+
+def test_where_the_search_stands_is_told_at_every_evaluation() -> None:
+    class Told(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def status(self, text: str) -> None:
+            self.lines.append(text)
+
+    sample = FrozenSample(gold_problem(1e-2), seed=11, paths=1000, listener=Told())
+    solution = solve(sample, np.array([0.03]), np.ones(1), rounds=1)
+    assert len(Told.lines) == solution.evaluations
+    assert Told.lines[0].startswith("search 1: objective ")
+    assert all(line.endswith("of limit") for line in Told.lines)
 
 
 def assert_gold(paths: int, *, resolution: float) -> None:
