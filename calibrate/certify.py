@@ -67,7 +67,7 @@ def certify(
 
 def confidence_of_attempt(confidence: float, attempt: int) -> float:
     """The first of several attempts gets half of the probability of error, each further one half of what is left."""
-    return 1 - (1 - confidence) / 2**attempt
+    return 1 - (1 - confidence) * 0.5**attempt
 
 
 def hold(constraint: Constraint, values: dict[str, np.ndarray], confidence: float) -> Holding:

@@ -8,9 +8,9 @@ face the same future. Quantiles have no such contribution and are left out.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
-from calibrate.metrics import CONFIDENCE, metrics_of, quantile, user_cost
+from calibrate.metrics import CONFIDENCE, metrics_of, probability, quantile, upper_limit, user_cost
 from calibrate.simulate import Sample
 
 # With fewer paths on which the two differ, a normal interval for a mean of losses claims too much.
@@ -39,18 +39,10 @@ def compare(first: Sample, second: Sample, tail_level: float) -> list[Difference
         gaps = parts[1][name] - parts[0][name]
         error = float(gaps.std(ddof=1) / np.sqrt(gaps.size))
         difference = float(gaps.mean())
-        half = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
-        rows.append(
-            Difference(
-                name,
-                levels[0][name].value,
-                levels[1][name].value,
-                difference,
-                error,
-                (difference - half, difference + half),
-                _verdict(gaps, difference, half, counted=name == "insolvency_probability"),
-            )
-        )
+        interval, told = (_counted if name == "insolvency_probability" else _averaged)(gaps, difference, error)
+        verdict = ("higher" if difference > 0 else "lower") if told else "not told apart"
+        before, after = (sample[name].value for sample in levels)
+        rows.append(Difference(name, before, after, difference, error, interval, verdict))
     return rows
 
 
@@ -80,11 +72,21 @@ def _beyond(values: np.ndarray, level: float) -> np.ndarray:
     return threshold + np.maximum(values - threshold, 0.0) / (1 - level)
 
 
-def _verdict(gaps: np.ndarray, difference: float, half: float, *, counted: bool) -> str:
-    differ = int(np.count_nonzero(gaps))
-    if counted:
-        # Paths that are insolvent under one policy only favour either as a coin does, if there is no difference (McNemar 1947).
-        told = differ > 0 and binomtest(int(np.count_nonzero(gaps > 0)), differ).pvalue <= 1 - CONFIDENCE
-    else:
-        told = differ >= _DIFFERENCES_NEEDED and abs(difference) > half
-    return ("higher" if difference > 0 else "lower") if told else "not told apart"
+def _averaged(gaps: np.ndarray, difference: float, error: float) -> tuple[tuple[float, float], bool]:
+    """Interval of a mean difference, and whether it tells the two apart."""
+    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
+    enough = np.count_nonzero(gaps) >= _DIFFERENCES_NEEDED
+    return (difference - half, difference + half), bool(enough and abs(difference) > half)
+
+
+def _counted(gaps: np.ndarray, difference: float, error: float) -> tuple[tuple[float, float], bool]:
+    """The same for a probability. Paths that are insolvent under one policy only favour either as a coin does, if there is no
+    difference (McNemar 1947); the interval is that of the coin, for as many paths as differ."""
+    del difference, error
+    up, differ = int(np.count_nonzero(gaps > 0)), int(np.count_nonzero(gaps))
+    if differ == 0:
+        most = upper_limit(0, gaps.size, (1 + CONFIDENCE) / 2)
+        return (-most, most), False
+    low, high = probability(up, differ).interval
+    interval = ((2 * low - 1) * differ / gaps.size, (2 * high - 1) * differ / gaps.size)
+    return interval, not interval[0] <= 0 <= interval[1]

@@ -118,7 +118,9 @@ class BadDebtShortfall(Constraint):
         return expected_shortfall(values, self.level)
 
     def upper(self, values: np.ndarray, confidence: float) -> float:
-        return _normal_upper(values, self.estimate(values), confidence)
+        # The tail alone speaks of its mean.
+        tail = np.sort(values)[-self._tail(len(values)) :]
+        return _normal_upper(tail, self.estimate(values), confidence)
 
     def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
         del width

@@ -17,48 +17,45 @@ from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job import LoadedJob, job_of
 from calibrate.pipeline import other_inputs, read_policy
 from calibrate.progress import Listener
+from calibrate.recommend import ATTEMPTS
 from calibrate.run_folder import read_json, sha256
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Sample, simulate
 
-# On another processor rounding differs and may carry a path in a million over the line: this share of a standard error.
-_ROUNDING = 0.1
+# On another processor rounding differs and may carry a path or two over the line.
+_ROUNDING_PATHS, _ROUNDING_ERRORS = 4, 0.1
 
 
 class Comparison(NamedTuple):
-    """One limit of a certificate, as recorded and as made again."""
+    """One limit of a certificate, as recorded and as made again; None for what the record lacks."""
 
     name: str
     limit: float
-    recorded: float
-    recorded_upper: float
+    recorded: float | None
+    recorded_upper: float | None
     again: float
     again_upper: float
     agrees: bool
 
 
 class Verification(NamedTuple):
-    """A certificate made again. `seed_derived` says that the paths were those which the job's seed prescribes for the attempt,
-    so that none were chosen to suit."""
+    """A certificate made again. `as_prescribed` says that paths, seed and confidence were those that the job prescribes for the
+    attempt, so that none were chosen to suit."""
 
     rows: list[Comparison]
     paths: int
-    seed_derived: bool
+    as_prescribed: bool
     granted: bool
 
     @property
     def agrees(self) -> bool:
-        return self.seed_derived and self.granted and all(row.agrees for row in self.rows)
+        return self.as_prescribed and self.granted and all(row.agrees for row in self.rows)
 
 
 def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
     """Make the certificate of a run folder again, from its record, and compare."""
     loaded = recorded_job(run, inputs)
-    recommended = read_json(run / "recommended.json")
-    recorded = recommended.get("certificate")
-    if not isinstance(recorded, dict):
-        message = "holds no certificate; the run ended without one, so there is nothing to verify"
-        raise UserError([Problem(str(run / "recommended.json"), message)])
+    recorded = _recorded_certificate(run / "recommended.json")
     assembled = assemble(loaded)
     simulation = loaded.job.simulation
     again = certify(
@@ -67,46 +64,54 @@ def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
         tuple(constraints_of(loaded.job.constraints.limits(), simulation.tail_level)),
         seed=simulation.seed,
         paths=simulation.paths,
-        attempt=_whole(recorded, "attempts", run),
+        attempt=recorded["attempts"],
         confidence=simulation.confidence,
         listener=listener,
     )
+    prescribed = {"seed": again.seed, "paths": again.paths, "confidence": again.confidence}
     return Verification(
-        rows=_rows(recorded, again),
+        rows=_rows(recorded["constraints"], again),
         paths=again.paths,
-        seed_derived=recorded.get("seed") == again.seed and recorded.get("paths") == again.paths,
+        as_prescribed=all(recorded.get(key) == value for key, value in prescribed.items()),
         granted=again.granted,
     )
 
 
-def _whole(recorded: dict[str, Any], key: str, run: Path) -> int:
-    value = recorded.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        place = f"{run / 'recommended.json'}: certificate.{key}"
-        raise UserError([Problem(place, f"found {value!r}; expected a whole number from 1")])
-    return value
+def _recorded_certificate(path: Path) -> dict[str, Any]:
+    """The certificate of a recommended.json, with what is needed to make it again."""
+    recorded = read_json(path).get("certificate")
+    if not isinstance(recorded, dict):
+        message = "holds no certificate; the run ended without one, so there is nothing to verify"
+        raise UserError([Problem(str(path), message)])
+    attempts, constraints = recorded.get("attempts"), recorded.get("constraints")
+    problems = []
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= ATTEMPTS:
+        message = f"found {attempts!r}; expected a whole number from 1 to {ATTEMPTS}"
+        problems.append(Problem(f"{path}: certificate.attempts", message))
+    if not isinstance(constraints, list) or not all(isinstance(entry, dict) for entry in constraints):
+        problems.append(Problem(f"{path}: certificate.constraints", "expected a list of tables, one for every limit"))
+    raise_all(problems)
+    return recorded
 
 
-def _rows(recorded: dict[str, Any], again: Certificate) -> list[Comparison]:
-    entries = {entry.get("name"): entry for entry in recorded.get("constraints", []) if isinstance(entry, dict)}
+def _rows(entries: list[dict[str, Any]], again: Certificate) -> list[Comparison]:
     rows = []
     for holding in again.holdings:
-        entry = entries.get(holding.name, {})
-        value, upper, limit = (float(entry.get(key, float("nan"))) for key in ("value", "upper", "limit"))
-        slack = _ROUNDING * holding.estimate.standard_error
-        same = abs(value - holding.estimate.value) <= slack and abs(upper - holding.upper) <= slack
-        rows.append(
-            Comparison(
-                holding.name,
-                holding.limit,
-                value,
-                upper,
-                holding.estimate.value,
-                holding.upper,
-                same and limit == holding.limit,
-            )
-        )
+        entry = next((entry for entry in entries if entry.get("name") == holding.name), {})
+        value, upper, limit = (_figure(entry.get(key)) for key in ("value", "upper", "limit"))
+        slack = max(_ROUNDING_ERRORS * holding.estimate.standard_error, _ROUNDING_PATHS / again.paths)
+        near = [
+            there is not None and abs(there - here) <= slack
+            for there, here in ((value, holding.estimate.value), (upper, holding.upper))
+        ]
+        agrees = all(near) and limit == holding.limit
+        estimate = holding.estimate.value
+        rows.append(Comparison(holding.name, holding.limit, value, upper, estimate, holding.upper, agrees))
     return rows
+
+
+def _figure(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def recorded_job(run: Path, inputs: Path) -> LoadedJob:
@@ -123,7 +128,12 @@ def recorded_job(run: Path, inputs: Path) -> LoadedJob:
         message = "lacks the job, its overrides or the hashes of its inputs; expected the record of `calibrate run`"
         raise UserError([Problem(str(place), message)])
     loaded = job_of(str(job.get("text")), inputs / str(job.get("file", "job.toml")), [str(part) for part in overrides])
-    raise_all([problem for path in other_inputs(loaded) if (problem := _changed(path, hashes)) is not None])
+    try:
+        files = other_inputs(loaded)
+    except UserError as error:
+        hint = Problem(str(inputs), "say with --inputs in which folder the job's files are")
+        raise UserError([*error.problems, hint]) from None
+    raise_all([problem for path in files if (problem := _changed(path, hashes)) is not None])
     return loaded
 
 

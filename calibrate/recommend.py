@@ -18,7 +18,9 @@ from calibrate.progress import Listener
 from calibrate.shocks import derived_seed
 from calibrate.simulate import values_of
 
-_ATTEMPTS = 3
+ATTEMPTS = 3
+# An upper limit may be far off for want of losses, which a tighter policy would not mend.
+_TIGHTEN_AT_MOST = 2.0
 # The direction in which to correct is that of limits this much tighter.
 _TIGHTER = 0.6
 # How often a first certificate should be granted to a policy that is exactly at its aim.
@@ -60,7 +62,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         problem, line.at(0), seed=derived_seed(effort.seed, "rehearsal"), paths=effort.paths, listener=listener
     )
     certificate = None
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(1, ATTEMPTS + 1):
         targets = aim * [constraint.limit for constraint in problem.constraints]
         solution = rounded(problem, solution._replace(point=corrected(fresh, line, targets)))
         certificate = certify(
@@ -76,7 +78,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         if certificate.granted:
             return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate)
         missed_by = np.array([holding.upper / holding.limit for holding in certificate.holdings])
-        aim = aim / np.maximum(1.05 * missed_by, 1.0)
+        aim = aim / np.clip(1.05 * missed_by, 1.0, _TIGHTEN_AT_MOST)
         listener.note("certificate refused; trying a tighter policy")
     assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)

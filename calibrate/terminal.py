@@ -148,13 +148,14 @@ def verification_table(found: "Verification") -> Table:
         table.add_column(heading, justify="right" if heading else "left")
     for row in found.rows:
         figures = (row.limit, row.recorded, row.again, row.recorded_upper, row.again_upper)
-        table.add_row(row.name, *(number(figure) for figure in figures), "agrees" if row.agrees else "differs")
+        shown = ("none" if figure is None else number(figure) for figure in figures)
+        table.add_row(row.name, *shown, "agrees" if row.agrees else "differs")
     return table
 
 
 def verification_verdict(found: "Verification") -> str:
-    if not found.seed_derived:
-        return "not verified: the recorded paths are not those that the job's seed prescribes"
+    if not found.as_prescribed:
+        return "not verified: the recorded seed, paths or confidence are not those that the job prescribes"
     if not found.agrees:
         return "not verified: the figures above do not agree with the record, or a limit is not kept"
     return "verified: every figure agrees, and every limit is kept"

@@ -252,7 +252,7 @@ def test_a_run_is_verified_from_the_command_line(done: tuple[Path, Answer], tmp_
     (copied / "recommended.json").write_text(json.dumps(content), encoding="utf-8")
     refused = call("verify", copied, "--json")
     assert refused.code == 1
-    assert json.loads(refused.out)["seed_derived"] is False
+    assert json.loads(refused.out)["as_prescribed"] is False
 
 
 def test_policies_are_compared_from_the_command_line(done: tuple[Path, Answer], job: Path) -> None:

@@ -68,7 +68,15 @@ def another_policy(content: dict) -> None:
     content["policy"]["base_margin_bps"]["value"] += 100
 
 
-@pytest.mark.parametrize("change", [make_safer, loosen, choose_paths, another_policy])
+def claim_more(content: dict) -> None:
+    content["certificate"]["confidence"] = 0.9999
+
+
+def lose_a_figure(content: dict) -> None:
+    content["certificate"]["constraints"][0]["upper"] = None
+
+
+@pytest.mark.parametrize("change", [make_safer, loosen, choose_paths, another_policy, claim_more, lose_a_figure])
 def test_a_record_that_was_changed_is_not_verified(
     change: Callable[[dict], None], copied: Path, finished: tuple[Path, Path]
 ) -> None:
@@ -78,8 +86,9 @@ def test_a_record_that_was_changed_is_not_verified(
 
 
 def test_inputs_that_are_missing_or_changed_are_told(copied: Path, finished: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither a file beside the job nor a shipped model"):
+    with pytest.raises(UserError, match="neither a file beside the job nor a shipped model") as missing:
         verify(copied, tmp_path, Silent())
+    assert "--inputs" in str(missing.value)
     text = (finished[1].parent / "mine.toml").read_text(encoding="utf-8")
     (tmp_path / "mine.toml").write_text(text + "# another line\n", encoding="utf-8")
     with pytest.raises(UserError, match="is not the file that the run used"):
@@ -101,6 +110,17 @@ def test_a_record_that_cannot_be_used_is_a_users_error(content: str, expected: s
 def test_a_run_without_a_certificate_has_nothing_to_verify(copied: Path, finished: tuple[Path, Path]) -> None:
     with pytest.raises(UserError, match="holds no certificate"):
         verify(changed(copied, lambda content: content.update(certificate=None)), finished[1].parent, Silent())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("attempts", 2000), ("attempts", "1"), ("constraints", None), ("constraints", [1])]
+)
+def test_a_certificate_that_cannot_be_read_is_a_users_error(
+    key: str, value: object, copied: Path, finished: tuple[Path, Path]
+) -> None:
+    broken = changed(copied, lambda content: content["certificate"].update({key: value}))
+    with pytest.raises(UserError, match=f"certificate.{key}"):
+        verify(broken, finished[1].parent, Silent())
 
 
 def test_policies_are_compared_on_shared_paths(finished: tuple[Path, Path]) -> None:
