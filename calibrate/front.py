@@ -203,10 +203,7 @@ def account_for(book: Book, policy: Policy, execution: Execution, closed: Closed
     penalty = fee * newly.share - below_cover_and_fee + deficit
     # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
     returned = newly.collateral - (cover + fee) * newly.share + below_cover_and_fee
-
-    def summed(per_cohort: CohortPath) -> PerPath:
-        return book.over_cohorts(per_cohort)
-
+    summed = book.over_cohorts
     return Closes(
         share=summed(newly.share),
         notional=summed(newly.share * price),
