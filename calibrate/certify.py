@@ -9,29 +9,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibrate.constraints import Constraint
+from calibrate.constraints import Constraint, Outcomes
 from calibrate.metrics import Estimate
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
+from calibrate.rare_events import Chosen, choose
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Sample, Scenario, simulate
+from calibrate.weighing import Diagnosis, diagnose
 
 
 class Holding(NamedTuple):
-    """One limit, its estimate, and the upper confidence limit that is held against it."""
+    """One limit, its estimate, and the upper confidence limit that is held against it; where paths are weighted, what the
+    estimate rests on."""
 
     name: str
     limit: float
     estimate: Estimate
     upper: float
+    diagnosis: Diagnosis | None = None
+
+    @property
+    def poor(self) -> str | None:
+        """Why the estimate cannot be relied on, if it cannot."""
+        return self.diagnosis.poor if self.diagnosis else None
 
     @property
     def satisfied(self) -> bool:
-        return self.upper <= self.limit
+        return self.upper <= self.limit and self.poor is None
 
 
 class Certificate(NamedTuple):
-    """What was simulated, and whether every limit is kept at the stated confidence (shared out over the attempts)."""
+    """What was simulated and how it was drawn, and whether every limit is kept at the stated confidence (shared out over the
+    attempts)."""
 
     holdings: tuple[Holding, ...]
     paths: int
@@ -39,6 +49,7 @@ class Certificate(NamedTuple):
     attempt: int
     confidence: float
     sample: Sample
+    chosen: Chosen
 
     @property
     def granted(self) -> bool:
@@ -50,6 +61,7 @@ def certify(
     parameters: Parameters,
     constraints: tuple[Constraint, ...],
     *,
+    sampling: str,
     seed: int,
     paths: int,
     attempt: int,
@@ -58,11 +70,33 @@ def certify(
 ) -> Certificate:
     """Simulate `paths` fresh paths of the attempt and hold every limit against its upper confidence limit."""
     own_seed = derived_seed(seed, "certificate", attempt)
-    done = listener.stage(f"certificate, attempt {attempt}" if attempt > 1 else "certificate", paths)
-    sample = simulate(scenario, parameters, seed=own_seed, paths=paths, on_progress=done)
+    stage = f"certificate, attempt {attempt}" if attempt > 1 else "certificate"
+    sample, chosen = measured(
+        scenario, parameters, constraints, sampling=sampling, seed=own_seed, paths=paths, stage=stage, listener=listener
+    )
     shared = confidence_of_attempt(confidence, attempt)
-    holdings = tuple(hold(constraint, sample.values, shared) for constraint in constraints)
-    return Certificate(holdings, paths, own_seed, attempt, shared, sample)
+    holdings = tuple(hold(constraint, sample.values, sample.weights, shared) for constraint in constraints)
+    return Certificate(holdings, paths, own_seed, attempt, shared, sample, chosen)
+
+
+def measured(
+    scenario: Scenario,
+    parameters: Parameters,
+    constraints: tuple[Constraint, ...],
+    *,
+    sampling: str,
+    seed: int,
+    paths: int,
+    stage: str,
+    listener: Listener,
+) -> tuple[Sample, Chosen]:
+    """Outcomes under a policy, drawn in the way that suits what the limits are about."""
+    chosen = choose(
+        scenario, parameters, constraints, kind=sampling, at_limit=False, seed=seed, listener=listener
+    )  # fmt: skip
+    done = listener.stage(stage, paths)
+    sample = simulate(scenario, parameters, seed=seed, paths=paths, sampling=chosen.sampling, on_progress=done)
+    return sample, chosen
 
 
 def confidence_of_attempt(confidence: float, attempt: int) -> float:
@@ -70,8 +104,15 @@ def confidence_of_attempt(confidence: float, attempt: int) -> float:
     return 1 - (1 - confidence) * 0.5**attempt
 
 
-def hold(constraint: Constraint, values: dict[str, np.ndarray], confidence: float) -> Holding:
-    outcome = values[constraint.field]
+def hold(constraint: Constraint, outcomes: Outcomes, weights: np.ndarray | None, confidence: float) -> Holding:
+    values = constraint.contribution(outcomes)
+    diagnosis = None
+    if weights is not None:
+        diagnosis = diagnose(constraint.terms(values, weights, at_limit=False), weights)
     return Holding(
-        constraint.name, constraint.limit, constraint.estimate(outcome), constraint.upper(outcome, confidence)
+        constraint.name,
+        constraint.limit,
+        constraint.estimate(values, weights),
+        constraint.upper(values, weights, confidence),
+        diagnosis,
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from calibrate.metrics import CONFIDENCE, metrics_of, probability, quantile, upper_limit, user_cost
+from calibrate.metrics import CONFIDENCE, mean, metrics_of, probability, quantile, upper_limit, user_cost
 from calibrate.simulate import Sample
 
 # With fewer paths on which the two differ, a normal interval for a mean of losses claims too much.
@@ -37,9 +37,9 @@ def compare(first: Sample, second: Sample, tail_level: float) -> list[Difference
     rows = []
     for name in parts[0]:
         gaps = parts[1][name] - parts[0][name]
-        error = float(gaps.std(ddof=1) / np.sqrt(gaps.size))
-        difference = float(gaps.mean())
-        interval, told = (_counted if name == "insolvency_probability" else _averaged)(gaps, difference, error)
+        difference, error, *_ = mean(gaps, first.weights)
+        counted = name == "insolvency_probability" and first.weights is None
+        interval, told = (_counted if counted else _averaged)(gaps, difference, error)
         verdict = ("higher" if difference > 0 else "lower") if told else "not told apart"
         before, after = (sample[name].value for sample in levels)
         rows.append(Difference(name, before, after, difference, error, interval, verdict))
@@ -50,12 +50,12 @@ def contributions(sample: Sample, tail_level: float) -> dict[str, np.ndarray]:
     """What each path contributes to each metric; the metric is the mean, to first order."""
     v = {name: np.asarray(values, np.float64) for name, values in sample.values.items()}
     at = f"{100 * tail_level:g}"
-    margin = v["initial_margin"].mean()
+    margin = mean(v["initial_margin"], sample.weights).value
     return {
         "insolvency_probability": (v["distance"] > 0).astype(np.float64),
         "account_insolvency_rate": v["insolvent_share"],
         "bad_debt": v["bad_debt"],
-        f"bad_debt_es_{at}": _beyond(v["bad_debt"], tail_level),
+        f"bad_debt_es_{at}": _beyond(v["bad_debt"], tail_level, sample.weights),
         "fund_draw": v["fund_draw"],
         "socialised_loss": v["socialised_loss"],
         "liquidated": v["liquidated"],
@@ -67,8 +67,8 @@ def contributions(sample: Sample, tail_level: float) -> dict[str, np.ndarray]:
     }
 
 
-def _beyond(values: np.ndarray, level: float) -> np.ndarray:
-    threshold = quantile(values, level).value
+def _beyond(values: np.ndarray, level: float, weights: np.ndarray | None) -> np.ndarray:
+    threshold = quantile(values, level, weights).value
     return threshold + np.maximum(values - threshold, 0.0) / (1 - level)
 
 

@@ -1,17 +1,22 @@
 """The limits that a policy must keep, and how each is estimated, differentiated and bounded from above.
 
-There is one entry per kind of limit. A limit is always held against the upper confidence limit of its estimate.
+There is one entry per kind of limit. A limit is always held against the upper confidence limit of its estimate. What a path
+contributes to the figure is computed here from its outcomes, so all else is about weighted contributions.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
 from scipy.stats import norm
 
+from calibrate import weighing
 from calibrate.gradient import bandwidth
-from calibrate.metrics import Estimate, expected_shortfall, mean_of_loss, probability, upper_limit
+from calibrate.metrics import Estimate, expected_shortfall, frequency, mean, mean_of_loss, upper_limit
+
+Outcomes = Mapping[str, np.ndarray]
 
 
 class Smooth(NamedTuple):
@@ -22,143 +27,227 @@ class Smooth(NamedTuple):
 
 
 class Constraint(eqx.Module):
-    """An upper limit on one metric over the horizon. `field` is the outcome that it is computed from."""
+    """An upper limit on one metric over the horizon, computed from the outcomes called `fields`.
+
+    `weights` are those of a weighted sample, None where all paths count alike. `paths` is the size of the whole sample where
+    paths that certainly do not matter may have been left out."""
 
     limit: float
 
-    name: eqx.AbstractClassVar[str]
-    field: eqx.AbstractClassVar[str]
+    name: eqx.AbstractVar[str]
+    fields: eqx.AbstractVar[tuple[str, ...]]
+
+    def contribution(self, outcomes: Outcomes) -> np.ndarray:
+        """What the figure is computed from, by path."""
+        return np.sum([np.asarray(outcomes[field], np.float64) for field in self.fields], axis=0)
 
     @property
     @abstractmethod
     def share_of_paths(self) -> float:
         """The share of paths, worst first, that the optimiser has to look at."""
 
+    @property
     @abstractmethod
-    def estimate(self, values: np.ndarray) -> Estimate:
-        """From a whole sample."""
+    def relative_variance(self) -> float:
+        """The most that the variance of a plainly sampled path can be at the limit, over the limit squared."""
 
     @abstractmethod
-    def upper(self, values: np.ndarray, confidence: float) -> float:
+    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+        """From the contributions of a whole sample."""
+
+    @abstractmethod
+    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
         """One-sided upper confidence limit from a whole sample."""
 
     @abstractmethod
-    def share(self, values: np.ndarray, paths: int) -> float:
-        """The estimate from the paths that matter in a sample of `paths`."""
+    def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
+        """The estimate from the paths that matter."""
 
     @abstractmethod
-    def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
-        """From the paths that matter in a sample of `paths`; `width` is how far an indicator is smoothed."""
+    def smooth(
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+    ) -> Smooth:
+        """From the paths that matter; `width` is how far an indicator is smoothed."""
+
+    @abstractmethod
+    def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
+        """By path, what a mean is taken of, or would be for a policy at its limit whose paths rank as these do."""
 
 
 class InsolvencyProbability(Constraint):
     """Share of paths on which losses exceed the insurance fund."""
 
     limit: float
-    name = "insolvency_probability"
-    field = "distance"
+    name: str = "insolvency_probability"
+    fields: tuple[str, ...] = ("distance",)
 
     @property
     def share_of_paths(self) -> float:
         return min(8 * self.limit, 1.0)
 
-    def estimate(self, values: np.ndarray) -> Estimate:
-        return probability(int(np.count_nonzero(values > 0)), len(values))
+    @property
+    def relative_variance(self) -> float:
+        return 1 / self.limit - 1
 
-    def upper(self, values: np.ndarray, confidence: float) -> float:
-        return upper_limit(int(np.count_nonzero(values > 0)), len(values), confidence)
+    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+        return frequency(values > 0, weights)
 
-    def share(self, values: np.ndarray, paths: int) -> float:
-        return np.count_nonzero(values > 0) / paths
+    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
+        if weights is None:
+            return upper_limit(int(np.count_nonzero(values > 0)), len(values), confidence)
+        return weighing.probability_limits(values > 0, weights, 1 - confidence)[1]
 
-    def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
+    def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
+        return float(_weighed(values > 0, weights).sum() / paths)
+
+    def smooth(
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+    ) -> Smooth:
         u = np.asarray(values, np.float64) / width
-        density = np.exp(-(u**2) / 2) / (np.sqrt(2 * np.pi) * width)
-        return Smooth(float(norm.cdf(u).sum() / paths), density @ np.asarray(slopes, np.float64) / paths)
+        density = _weighed(np.exp(-(u**2) / 2) / (np.sqrt(2 * np.pi) * width), weights)
+        return Smooth(
+            float(_weighed(norm.cdf(u), weights).sum() / paths), density @ np.asarray(slopes, np.float64) / paths
+        )
+
+    def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
+        level = weighing.level_of(values, weights, self.limit) if at_limit else 0.0
+        return (values > level).astype(np.float64)
 
 
-class AccountInsolvencyRate(Constraint):
-    """Expected share of open interest closed with negative equity."""
+class MeanLimit(Constraint):
+    """The mean of a loss, a cost or a swing, over all paths. `rare` says that most paths have none of it."""
 
     limit: float
-    name = "account_insolvency_rate"
-    field = "insolvent_share"
+    name: str
+    fields: tuple[str, ...]
+    rare: bool
 
     @property
     def share_of_paths(self) -> float:
         return 1.0
 
-    def estimate(self, values: np.ndarray) -> Estimate:
-        return mean_of_loss(values)
+    @property
+    def relative_variance(self) -> float:
+        # What lies between 0 and 1 varies most if it is either. What most paths have varies little.
+        return 1 / self.limit - 1 if self.rare else 1.0
 
-    def upper(self, values: np.ndarray, confidence: float) -> float:
-        return _normal_upper(values, self.estimate(values), confidence)
+    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+        return mean_of_loss(values, weights) if self.rare else mean(values, weights)
 
-    def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
+    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
+        if self.rare:
+            return _upper_of_losses(values, weights, self.estimate(values, weights), confidence)
+        return _normal_upper(self.estimate(values, weights), confidence)
+
+    def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
+        return float(_weighed(values, weights).sum() / paths)
+
+    def smooth(
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+    ) -> Smooth:
         del width
-        return Smooth(self.share(values, paths), np.asarray(slopes, np.float64).sum(axis=0) / paths)
+        return Smooth(self.share(values, weights, paths), _weighed(slopes, weights).sum(axis=0) / paths)
 
-    def share(self, values: np.ndarray, paths: int) -> float:
-        return float(np.asarray(values, np.float64).sum() / paths)
+    def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
+        del weights, at_limit
+        return np.asarray(values, np.float64)
 
 
-class BadDebtShortfall(Constraint):
-    """Expected shortfall of bad debt beyond `level`, as a share of open interest."""
+class Shortfall(Constraint):
+    """Expected shortfall of a loss beyond `level`, as a share of open interest."""
 
     limit: float
     level: float
-    name = "bad_debt_es"
-    field = "bad_debt"
+    name: str
+    fields: tuple[str, ...]
 
     @property
     def share_of_paths(self) -> float:
         return min(3 * (1 - self.level), 1.0)
 
-    def estimate(self, values: np.ndarray) -> Estimate:
-        return expected_shortfall(values, self.level)
+    @property
+    def relative_variance(self) -> float:
+        return 1 / (1 - self.level)
 
-    def upper(self, values: np.ndarray, confidence: float) -> float:
+    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+        return expected_shortfall(values, self.level, weights)
+
+    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
         # The tail alone speaks of its mean.
-        tail = np.sort(values)[-self._tail(len(values)) :]
-        return _normal_upper(tail, self.estimate(values), confidence)
+        weight = np.ones(len(values)) if weights is None else weights
+        tail = values >= weighing.level_of(values, weight, 1 - self.level)
+        tail_weights = None if weights is None else weights[tail]
+        return _upper_of_losses(values[tail], tail_weights, self.estimate(values, weights), confidence)
 
-    def smooth(self, values: np.ndarray, slopes: np.ndarray, paths: int, width: float) -> Smooth:
+    def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
+        parts = self._tail(values, weights, paths)
+        return float(parts @ np.asarray(values, np.float64))
+
+    def smooth(
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+    ) -> Smooth:
         del width
-        worst = np.argsort(-values, kind="stable")[: self._tail(paths)]
-        slope = np.asarray(slopes, np.float64)[worst].sum(axis=0) / self._tail(paths)
-        return Smooth(self.share(values, paths), slope)
+        return Smooth(
+            self.share(values, weights, paths), self._tail(values, weights, paths) @ np.asarray(slopes, np.float64)
+        )
 
-    def share(self, values: np.ndarray, paths: int) -> float:
-        return float(np.sort(np.asarray(values, np.float64))[-self._tail(paths) :].sum() / self._tail(paths))
+    def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
+        del at_limit
+        return np.maximum(values - weighing.level_of(values, weights, 1 - self.level), 0.0)
 
-    def _tail(self, paths: int) -> int:
-        return max(round((1 - self.level) * paths), 1)
+    def _tail(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> np.ndarray:
+        """The part that each path has in the tail: worst first, until the tail is full."""
+        order = np.argsort(-values, kind="stable")
+        weight = _weighed(np.ones(len(values)), weights)[order]
+        before = np.cumsum(weight) - weight
+        parts = np.empty(len(values))
+        parts[order] = np.clip((1 - self.level) * paths - before, 0.0, weight)
+        return parts / ((1 - self.level) * paths)
+
+
+def _weighed(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Values times weights, along the first axis."""
+    values = np.asarray(values, np.float64)
+    return values if weights is None else values * weights.reshape(-1, *[1] * (values.ndim - 1))
 
 
 # Losses are skewed: a normal limit for their mean claims too much until it rests on this many paths with a loss.
 _LOSSES_NEEDED = 200
 
 
-def _normal_upper(values: np.ndarray, estimate: Estimate, confidence: float) -> float:
+def _upper_of_losses(values: np.ndarray, weights: np.ndarray | None, estimate: Estimate, confidence: float) -> float:
     """An upper limit for a mean of losses as a share of open interest; all of it where too few paths have one."""
-    if np.count_nonzero(values) < _LOSSES_NEEDED:
-        return 1.0
+    rest_on = np.count_nonzero(values) if weights is None else weighing.diagnose(values > 0, weights).effective_paths
+    return _normal_upper(estimate, confidence) if rest_on >= _LOSSES_NEEDED else 1.0
+
+
+def _normal_upper(estimate: Estimate, confidence: float) -> float:
     return estimate.value + float(norm.ppf(confidence)) * estimate.standard_error
 
 
-def constraints_of(limits: dict[str, float], tail_level: float) -> list[Constraint]:
-    """The constraints that a job asks for."""
-    made: list[Constraint] = []
-    for name, limit in limits.items():
-        if name == InsolvencyProbability.name:
-            made.append(InsolvencyProbability(limit))
-        elif name == AccountInsolvencyRate.name:
-            made.append(AccountInsolvencyRate(limit))
-        else:
-            made.append(BadDebtShortfall(limit, tail_level))
-    return made
+# Means that can be limited: the outcomes that make them up, and whether most paths have none of it.
+MEANS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "account_insolvency_rate": (("insolvent_share",), True),
+    "bad_debt": (("bad_debt",), True),
+    "fund_draw": (("fund_draw",), True),
+    "socialised_loss": (("socialised_loss",), True),
+    "false_liquidation_rate": (("false_liquidation",), False),
+    "user_cost": (("penalty", "slippage"), False),
+    "margin_rise": (("margin_rise",), False),
+    "margin_peak_to_trough": (("margin_peak_to_trough",), False),
+}
+SHORTFALLS = {"bad_debt_es": "bad_debt", "fund_draw_es": "fund_draw", "socialised_loss_es": "socialised_loss"}
 
 
-def smoothing_width(distance: np.ndarray, tolerance: float) -> float:
+def constraint_of(name: str, limit: float, tail_level: float) -> Constraint:
+    if name in MEANS:
+        fields, rare = MEANS[name]
+        return MeanLimit(limit=limit, name=name, fields=fields, rare=rare)
+    if name in SHORTFALLS:
+        return Shortfall(limit=limit, name=name, fields=(SHORTFALLS[name],), level=tail_level)
+    return InsolvencyProbability(limit)
+
+
+def smoothing_width(distance: np.ndarray, weights: np.ndarray | None, tolerance: float) -> float:
     """How far the optimiser smooths the indicator of insolvency: a fraction of the scale of the tail beyond the tolerance."""
-    return 0.6 * bandwidth(distance, tolerance * len(distance))
+    return 0.6 * bandwidth(distance, tolerance * len(distance), weights)

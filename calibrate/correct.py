@@ -12,7 +12,9 @@ from scipy.optimize import brentq
 
 from calibrate.optimise import Problem, paths_kept
 from calibrate.progress import Listener
+from calibrate.sampling import Sampling
 from calibrate.simulate import Sample, simulate
+from calibrate.weighing import level_of
 
 # How far before the solution and beyond the tighter one a line reaches, in units of the way between them.
 _LOOSEST, _TIGHTEST = -1.0, 3.0
@@ -35,25 +37,52 @@ class Line(NamedTuple):
 class FreshPaths:
     """A sample that the optimiser has not seen, cut down to the paths that can matter near a given policy."""
 
-    def __init__(self, problem: Problem, near: np.ndarray, *, seed: int, paths: int, listener: Listener):
-        self._problem, self._seed, self._paths = problem, seed, paths
+    def __init__(
+        self,
+        problem: Problem,
+        near: np.ndarray,
+        *,
+        seed: int,
+        paths: int,
+        sampling: Sampling | None,
+        listener: Listener,
+    ):
+        self._problem, self._seed, self._paths, self._sampling = problem, seed, paths, sampling
         done = listener.stage("rehearsal", paths)
-        fields = ("distance",)
-        sample = simulate(problem.scenario, problem.at(near), seed=seed, paths=paths, fields=fields, on_progress=done)
-        worst = np.argsort(-sample.values["distance"], kind="stable")
-        self._numbers = np.sort(worst[: paths_kept(problem.constraints, paths)])
+        sample = simulate(
+            problem.scenario,
+            problem.at(near),
+            seed=seed,
+            paths=paths,
+            fields=("distance",),
+            sampling=sampling,
+            on_progress=done,
+        )
+        distance, weights = sample.values["distance"], sample.weights
+        kept = paths_kept(problem.constraints, paths)
+        if weights is None:
+            self._numbers = np.sort(np.argsort(-distance, kind="stable")[:kept])
+        else:
+            self._numbers = np.flatnonzero(distance >= level_of(distance, weights, kept / paths))
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         """By which factor the limits are exceeded, at most, where each is to be at its target."""
         constraints = self._problem.constraints
         sample = self._simulated(point)
-        values = [c.share(sample.values[c.field], self._paths) for c in constraints]
+        values = [c.share(c.contribution(sample.values), sample.weights, self._paths) for c in constraints]
         return max(value / target for value, target in zip(values, targets, strict=True))
 
     def _simulated(self, point: np.ndarray) -> Sample:
-        fields = tuple(sorted({constraint.field for constraint in self._problem.constraints}))
+        fields = tuple(sorted({field for constraint in self._problem.constraints for field in constraint.fields}))
         at = self._problem.at(point)
-        return simulate(self._problem.scenario, at, seed=self._seed, paths=self._numbers, fields=fields)
+        return simulate(
+            self._problem.scenario,
+            at,
+            seed=self._seed,
+            paths=self._numbers,
+            fields=fields,
+            sampling=self._sampling,
+        )
 
 
 def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray) -> np.ndarray:

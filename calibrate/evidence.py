@@ -9,18 +9,18 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from calibrate.assemble import assemble
-from calibrate.certify import Certificate, certify
+from calibrate.assemble import Assembled, assemble
+from calibrate.certify import Certificate, certify, measured
 from calibrate.compare import Difference, compare
-from calibrate.constraints import constraints_of
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job import LoadedJob, job_of
-from calibrate.pipeline import other_inputs, read_policy
+from calibrate.pipeline import limits_of, other_inputs, read_policy
+from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.recommend import ATTEMPTS
 from calibrate.run_folder import read_json, sha256
 from calibrate.shocks import derived_seed
-from calibrate.simulate import Sample, simulate
+from calibrate.simulate import simulate
 
 # On another processor rounding differs and may carry a path or two over the line.
 _ROUNDING_PATHS, _ROUNDING_ERRORS = 4, 0.1
@@ -61,7 +61,8 @@ def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
     again = certify(
         assembled.scenario,
         read_policy(run / "recommended.json", loaded, assembled),
-        tuple(constraints_of(loaded.job.constraints.limits(), simulation.tail_level)),
+        limits_of(loaded.job, assembled),
+        sampling=simulation.sampling,
         seed=simulation.seed,
         paths=simulation.paths,
         attempt=recorded["attempts"],
@@ -159,19 +160,32 @@ class Compared(NamedTuple):
 def compare_policies(first: Path, second: Path, loaded: LoadedJob, listener: Listener) -> Compared:
     """Two policies, each a recommended.json, a run folder or the word `incumbent`, in the same job."""
     simulation = loaded.job.simulation
-    rows = compare(_sample(first, loaded, listener), _sample(second, loaded, listener), simulation.tail_level)
+    assembled = assemble(loaded)
+    policies = [_policy(place, loaded, assembled) for place in (first, second)]
+    seed = derived_seed(simulation.seed, "comparison")
+    one, chosen = measured(
+        assembled.scenario,
+        policies[0],
+        limits_of(loaded.job, assembled),
+        sampling=simulation.sampling,
+        seed=seed,
+        paths=simulation.paths,
+        stage=str(first),
+        listener=listener,
+    )
+    other = simulate(
+        assembled.scenario,
+        policies[1],
+        seed=seed,
+        paths=simulation.paths,
+        sampling=chosen.sampling,
+        on_progress=listener.stage(str(second), simulation.paths),
+    )
+    rows = compare(one, other, simulation.tail_level)
     return Compared(rows, simulation.paths, simulation.horizon_days)
 
 
-def _sample(policy: Path, loaded: LoadedJob, listener: Listener) -> Sample:
-    assembled = assemble(loaded)
-    simulation = loaded.job.simulation
-    file = policy / "recommended.json" if policy.is_dir() else policy
-    parameters = assembled.incumbent if str(policy) == "incumbent" else read_policy(file, loaded, assembled)
-    return simulate(
-        assembled.scenario,
-        parameters,
-        seed=derived_seed(simulation.seed, "comparison"),
-        paths=simulation.paths,
-        on_progress=listener.stage(str(policy), simulation.paths),
-    )
+def _policy(place: Path, loaded: LoadedJob, assembled: Assembled) -> Parameters:
+    if str(place) == "incumbent":
+        return assembled.incumbent
+    return read_policy(place / "recommended.json" if place.is_dir() else place, loaded, assembled)

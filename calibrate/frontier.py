@@ -1,8 +1,9 @@
 """The trade-off curve: the least margin that keeps each insolvency tolerance.
 
 The tolerance is swept from loose to strict, each search starting where the last one ended. How many paths a point is searched
-on follows its tolerance. Points are then certified on fresh paths, the same for all of them and for the incumbent, so that
-their differences are far sharper than their levels.
+on follows its tolerance. Points are then certified on fresh paths. Where paths are drawn plainly they are the same for all points
+and for the incumbent, so that differences are far sharper than levels; where they are drawn from where a point's losses are, the
+levels are sharp themselves.
 """
 
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from calibrate.certify import hold, measured
 from calibrate.constraints import InsolvencyProbability
-from calibrate.metrics import Estimate, metrics_of, upper_limit
+from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FrozenSample, Problem, solve
 from calibrate.policy import Parameters
-from calibrate.progress import Listener
-from calibrate.recommend import headroom
+from calibrate.progress import Listener, Silent
+from calibrate.rare_events import Chosen
+from calibrate.recommend import headrooms
 from calibrate.shocks import derived_seed
-from calibrate.simulate import simulate, values_of
+from calibrate.simulate import values_of
 
 
 class Sweep(NamedTuple):
@@ -46,9 +49,10 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
     """Certified points of the sweep, and the named policies on the same paths."""
     start = values_of(problem.incumbent, problem.names)
     found: list[tuple[str, float, Parameters]] = []
+    chosen: Chosen | None = None
     done = listener.stage("frontier: searching", len(sweep.tolerances))
     for tolerance in sorted(sweep.tolerances, reverse=True):
-        solution = _solve_at(problem, float(tolerance), start, sweep)
+        solution, chosen = _solve_at(problem, float(tolerance), start, sweep, chosen)
         done(1)
         if solution is None:
             listener.note(f"tolerance {tolerance:.2g}: no policy within the bounds keeps it; left out")
@@ -65,29 +69,40 @@ def search_paths(tolerance: float) -> int:
     return int(np.clip(200 / tolerance, 4_096, 60_000))
 
 
-def _solve_at(problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep) -> np.ndarray | None:
-    constraint = InsolvencyProbability(tolerance)
-    paths = search_paths(tolerance)
+def _solve_at(
+    problem: Problem, tolerance: float, start: np.ndarray, sweep: Sweep, before: Chosen | None
+) -> tuple[np.ndarray | None, Chosen]:
+    """The point of a tolerance, if there is one, and how its paths were drawn; `before` is how those of the last point were."""
+    constraints = (InsolvencyProbability(tolerance),)
     sample = FrozenSample(
-        problem._replace(constraints=(constraint,)), seed=derived_seed(sweep.seed, "frontier"), paths=paths
+        problem._replace(constraints=constraints),
+        seed=derived_seed(sweep.seed, "frontier"),
+        paths=search_paths(tolerance),
+        chosen=before,
     )
+    chosen = sample.learn(start)
     # Noise of the search and of the certificate both stand between the aim and the tolerance.
-    together = 1 / (1 / paths + 1 / sweep.paths)
-    solution = solve(sample, start, np.array([headroom(constraint, int(together), sweep.confidence)]), rounds=2)
-    return solution.point if solution.feasible else None
+    together = 1 / (1 / sample.paths + 1 / sweep.paths)
+    aim = headrooms(constraints, chosen, int(together), sweep.confidence)
+    solution = solve(sample, start, aim, rounds=2)
+    return (solution.point if solution.feasible else None), sample.learn(solution.point)
 
 
 def _certified(
     problem: Problem, label: str, tolerance: float, parameters: Parameters, sweep: Sweep, done: Callable[[int], None]
 ) -> FrontierPoint:  # fmt: skip
-    sample = simulate(
+    asked = InsolvencyProbability(float(np.min(sweep.tolerances)) if np.isnan(tolerance) else tolerance)
+    sample, _ = measured(
         problem.scenario,
         parameters,
+        (asked,),
+        sampling=problem.sampling,
         seed=derived_seed(sweep.seed, "frontier certificate"),
         paths=sweep.paths,
-        on_progress=done,
+        stage="",
+        listener=Silent(),
     )
-    events = int(np.count_nonzero(sample.values["distance"] > 0))
-    upper = upper_limit(events, sweep.paths, sweep.confidence)
+    done(sweep.paths)
+    certified = not np.isnan(tolerance) and hold(asked, sample.values, sample.weights, sweep.confidence).satisfied
     metrics = metrics_of(sample, sweep.tail_level)
-    return FrontierPoint(label, tolerance, parameters, metrics, bool(upper <= tolerance), sweep.paths)
+    return FrontierPoint(label, tolerance, parameters, metrics, certified, sweep.paths)

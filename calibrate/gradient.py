@@ -48,13 +48,23 @@ def tail_gradient(
     return Gradient(value, np.sqrt(variance / count))
 
 
-def bandwidth(distance: Float[NumpyArray, " path"], events: float) -> float:
+def bandwidth(distance: Float[NumpyArray, " path"], events: float, weights: np.ndarray | None = None) -> float:
     """How far from insolvency a path may be and still tell of the derivative: half the mean excess of the worst `events`
-    paths, shrinking slowly with their number as suits a fourth-order kernel."""
-    events = min(max(events, 10.0), len(distance) - 1.0)
-    worst = -np.sort(-np.asarray(distance, np.float64))[: int(events) + 1]
-    excess = max(float(np.mean(worst[:-1] - worst[-1])), 1e-12)
-    return 0.5 * excess * (1000 / events) ** (1 / 9)
+    paths, shrinking slowly with their number as suits a fourth-order kernel. Of weighted paths, the worst that together weigh
+    as much, and as many as would tell as much if all weighed the same."""
+    distance = np.asarray(distance, np.float64)
+    if weights is None:
+        count = int(min(max(events, 10.0), len(distance) - 1.0))
+        order = np.argsort(-distance, kind="stable")[: count + 1]
+        weight = np.ones(count)
+    else:
+        order = np.argsort(-distance, kind="stable")
+        count = int(np.clip(np.searchsorted(np.cumsum(weights[order]), events), 10, len(order) - 1))
+        weight = weights[order[:count]]
+        events = float(weight.sum() ** 2 / (weight @ weight))
+    worst = distance[order[: count + 1]]
+    excess = max(float(weight @ (worst[:-1] - worst[-1]) / weight.sum()), 1e-12)
+    return 0.5 * excess * (1000 / max(events, 10.0)) ** (1 / 9)
 
 
 def probability_gradient(
@@ -62,12 +72,13 @@ def probability_gradient(
     slopes: Float[NumpyArray, "path parameter"],
     paths: int,
     width: float,
+    weights: Float[NumpyArray, " path"] | None = None,
 ) -> Gradient:
     """Derivative of the probability that the distance is positive. Paths further than four widths from zero add nothing and
     may be left out of the arrays; `paths` is the size of the whole sample."""
     u = np.asarray(distance, np.float64) / width
-    weight = (3 - u**2) / 2 * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) / width
-    terms = weight[:, None] * np.asarray(slopes, np.float64)
+    kernel = (3 - u**2) / 2 * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) / width
+    terms = (kernel if weights is None else kernel * weights)[:, None] * np.asarray(slopes, np.float64)
     value = terms.sum(axis=0) / paths
     variance = (terms**2).sum(axis=0) / paths - value**2
     return Gradient(value, np.sqrt(np.maximum(variance, 0.0) / paths))

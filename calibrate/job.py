@@ -237,16 +237,28 @@ class ObjectiveSection(Section):
 
 
 class ConstraintsSection(Section):
-    """Upper limits over the horizon; losses as shares of open interest."""
+    """Upper limits over the horizon. Losses, draws and costs are shares of open interest, or in USD where the key says so;
+    `_es` is the expected shortfall beyond `simulation.tail_level`. The last two bound how much the margin swings."""
 
     insolvency_probability: Tolerance | None = None
     account_insolvency_rate: Tolerance | None = None
+    bad_debt: Tolerance | None = None
     bad_debt_es: Tolerance | None = None
+    bad_debt_es_usd: Positive | None = None
+    fund_draw: Tolerance | None = None
+    fund_draw_es: Tolerance | None = None
+    socialised_loss_es: Tolerance | None = None
+    false_liquidation_rate: Tolerance | None = None
+    user_cost: Tolerance | None = None
+    margin_rise: Tolerance | None = None
+    margin_peak_to_trough: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _some(self) -> "ConstraintsSection":
         if not self.limits():
             raise ValueError("give at least one limit, such as `insolvency_probability = 1e-3`")
+        if self.bad_debt_es is not None and self.bad_debt_es_usd is not None:
+            raise ValueError("give the limit of bad debt as `bad_debt_es` or as `bad_debt_es_usd`, not as both")
         return self
 
     def limits(self) -> dict[str, float]:
@@ -254,7 +266,9 @@ class ConstraintsSection(Section):
 
 
 class SimulationSection(Section):
-    """`paths` are those of the certificate; the optimiser uses `optimiser_paths`, at most a tenth of them."""
+    """`paths` are those of the certificate; the optimiser uses `optimiser_paths`, at most a tenth of them. With `sampling =
+    "auto"` paths are drawn more often from where losses are, with weights that make up for it, wherever a pilot says that this
+    helps; "plain" and "importance" decide it beforehand."""
 
     horizon_days: Positive = 1.0
     step_s: Positive = 60.0
@@ -262,6 +276,7 @@ class SimulationSection(Section):
     optimiser_paths: Annotated[Count, Field(ge=100)] | None = None
     seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)] = 1
     precision: Literal["float32", "float64"] = "float32"
+    sampling: Literal["auto", "plain", "importance"] = "auto"
     tail_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 

@@ -2,7 +2,7 @@
 
 Means have the standard error of a mean. Probabilities have exact binomial intervals (Clopper and Pearson 1934). Quantiles have
 intervals from order statistics, and expected shortfall the standard error of its minimised form (Rockafellar and Uryasev
-2000), which counts the uncertainty of the quantile to first order.
+2000), which counts the uncertainty of the quantile to first order. Where paths are weighted, `weighing.py` says how.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import beta, binom, norm
 
+from calibrate import weighing
 from calibrate.simulate import Sample
+
+Weights = np.ndarray | None
 
 CONFIDENCE = 0.95
 
@@ -32,20 +35,37 @@ class Estimate(NamedTuple):
         return shown | ({"warning": self.warning} if self.warning else {})
 
 
-def mean(values: np.ndarray) -> Estimate:
+def mean(values: np.ndarray, weights: Weights = None) -> Estimate:
     values = np.asarray(values, dtype=np.float64)
-    value = float(values.mean())
-    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
+    if weights is not None:
+        value, error = weighing.mean_and_error(values, weights)
+    else:
+        value = float(values.mean())
+        error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     half = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
     return Estimate(value, error, (value - half, value + half))
 
 
-def mean_of_loss(values: np.ndarray) -> Estimate:
+def mean_of_loss(values: np.ndarray, weights: Weights = None) -> Estimate:
     """A mean of what cannot be negative; warns when it rests on a handful of paths."""
-    estimate = mean(values)
+    estimate = mean(values, weights)
     hit = int(np.count_nonzero(values > 0))
-    warning = f"rests on {hit} paths with a loss" if hit < 30 else None
+    warning = f"rests on {hit} paths with a loss" if hit < 30 else _doubt(values, weights)
     return estimate._replace(interval=(max(estimate.interval[0], 0.0), estimate.interval[1]), warning=warning)
+
+
+def _doubt(values: np.ndarray, weights: Weights) -> str | None:
+    return None if weights is None else weighing.diagnose(values, weights).poor
+
+
+def frequency(hit: np.ndarray, weights: Weights = None) -> Estimate:
+    """How likely an event is, given on which paths it was seen."""
+    if weights is None:
+        return probability(int(np.count_nonzero(hit)), len(hit))
+    value, error = weighing.mean_and_error(hit, weights)
+    interval = weighing.probability_limits(hit, weights, (1 - CONFIDENCE) / 2)
+    warning = "no path had the event; read the interval's upper end" if not hit.any() else _doubt(hit, weights)
+    return Estimate(value, error if hit.any() else float(weights.max()) / len(weights), interval, warning)
 
 
 def probability(events: int, paths: int, confidence: float = CONFIDENCE) -> Estimate:
@@ -73,32 +93,38 @@ def most_events(limit: float, paths: int, confidence: float) -> int:
     return low
 
 
-def quantile(values: np.ndarray, level: float) -> Estimate:
+def quantile(values: np.ndarray, level: float, weights: Weights = None) -> Estimate:
+    tail = (1 - CONFIDENCE) / 2
+    value, low, high = (
+        _counted_quantile(values, level, tail) if weights is None else weighing.quantile(values, weights, level, tail)
+    )
+    error = (high - low) / (2 * float(norm.ppf(1 - tail)))
+    warning = None
+    if value <= 0 and np.max(values) > 0:
+        warning = f"0 because fewer than {1 - level:.2%} of paths lose anything; read the expected shortfall"
+    elif (1 - level) * len(values) < 10:
+        warning = "fewer than ten paths lie beyond this quantile"
+    return Estimate(value, error, (low, high), warning)
+
+
+def _counted_quantile(values: np.ndarray, level: float, tail: float) -> tuple[float, float, float]:
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     size = ordered.size
-    tail = (1 - CONFIDENCE) / 2
     # Counted from 0: the lower end must have at least the lower count of values below it, itself included.
     ranks = np.asarray(binom.ppf([tail, 1 - tail], size, level)).astype(int) - [1, 0]
     low, high = ordered[np.clip(ranks, 0, size - 1)]
-    value = float(ordered[min(int(np.ceil(level * size)), size) - 1])
-    error = float(high - low) / (2 * float(norm.ppf(1 - tail)))
-    warning = None
-    if value <= 0 and ordered[-1] > 0:
-        warning = f"0 because fewer than {1 - level:.2%} of paths lose anything; read the expected shortfall"
-    elif (1 - level) * size < 10:
-        warning = "fewer than ten paths lie beyond this quantile"
-    return Estimate(value, error, (float(low), float(high)), warning)
+    return float(ordered[min(int(np.ceil(level * size)), size) - 1]), float(low), float(high)
 
 
-def expected_shortfall(values: np.ndarray, level: float) -> Estimate:
+def expected_shortfall(values: np.ndarray, level: float, weights: Weights = None) -> Estimate:
     """Mean over the worst `1 - level` of paths."""
     values = np.asarray(values, dtype=np.float64)
-    threshold = quantile(values, level).value
+    threshold = quantile(values, level, weights).value
     excess = np.maximum(values - threshold, 0.0) / (1 - level)
-    inner = mean(excess)
+    inner = mean(excess, weights)
     low, high = inner.interval
-    warning = None
-    if np.mean(values > 0) < 1 - level:
+    warning = _doubt(excess, weights)
+    if mean(values > 0, weights).value < 1 - level:
         warning = f"fewer than {1 - level:.2%} of paths lose anything: this is the mean divided by {1 - level:g}"
     return Estimate(
         threshold + inner.value, inner.standard_error, (max(threshold + low, 0.0), threshold + high), warning
@@ -119,26 +145,26 @@ def user_cost(values: dict[str, np.ndarray]) -> np.ndarray:
 
 def metrics_of(sample: Sample, tail_level: float) -> dict[str, Estimate]:
     """Every metric of a sample, by name; losses and costs as shares of initial open interest."""
-    v = sample.values
+    v, w = sample.values, sample.weights
     at = f"{100 * tail_level:g}"
-    margin = mean(v["initial_margin"])
+    margin = mean(v["initial_margin"], w)
     return {
-        "insolvency_probability": probability(int(np.count_nonzero(v["distance"] > 0)), sample.paths),
-        "account_insolvency_rate": mean_of_loss(v["insolvent_share"]),
-        "bad_debt": mean_of_loss(v["bad_debt"]),
-        f"bad_debt_var_{at}": quantile(v["bad_debt"], tail_level),
-        f"bad_debt_es_{at}": expected_shortfall(v["bad_debt"], tail_level),
-        "open_deficit": mean_of_loss(v["open_deficit"]),
-        "fund_draw": mean_of_loss(v["fund_draw"]),
-        f"fund_draw_es_{at}": expected_shortfall(v["fund_draw"], tail_level),
-        "socialised_loss": mean_of_loss(v["socialised_loss"]),
-        f"socialised_loss_es_{at}": expected_shortfall(v["socialised_loss"], tail_level),
-        "liquidated": mean_of_loss(v["liquidated"]),
-        f"liquidations_at_risk_{at}": quantile(v["liquidated"], tail_level),
-        "user_cost": mean(user_cost(v)),
-        "false_liquidation_rate": mean_of_loss(v["false_liquidation"]),
+        "insolvency_probability": frequency(v["distance"] > 0, w),
+        "account_insolvency_rate": mean_of_loss(v["insolvent_share"], w),
+        "bad_debt": mean_of_loss(v["bad_debt"], w),
+        f"bad_debt_var_{at}": quantile(v["bad_debt"], tail_level, w),
+        f"bad_debt_es_{at}": expected_shortfall(v["bad_debt"], tail_level, w),
+        "open_deficit": mean_of_loss(v["open_deficit"], w),
+        "fund_draw": mean_of_loss(v["fund_draw"], w),
+        f"fund_draw_es_{at}": expected_shortfall(v["fund_draw"], tail_level, w),
+        "socialised_loss": mean_of_loss(v["socialised_loss"], w),
+        f"socialised_loss_es_{at}": expected_shortfall(v["socialised_loss"], tail_level, w),
+        "liquidated": mean_of_loss(v["liquidated"], w),
+        f"liquidations_at_risk_{at}": quantile(v["liquidated"], tail_level, w),
+        "user_cost": mean(user_cost(v), w),
+        "false_liquidation_rate": mean_of_loss(v["false_liquidation"], w),
         "margin_per_oi": margin,
         "max_leverage": inverse(margin),
-        "margin_peak_to_trough": mean(v["margin_peak_to_trough"]),
-        "margin_rise": mean(v["margin_rise"]),
+        "margin_peak_to_trough": mean(v["margin_peak_to_trough"], w),
+        "margin_rise": mean(v["margin_rise"], w),
     }

@@ -15,6 +15,8 @@ from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_w
 from calibrate.metrics import user_cost
 from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent
+from calibrate.rare_events import Chosen, choose
+from calibrate.sampling import Sampling
 from calibrate.simulate import Sample, Scenario, simulate, with_values
 from calibrate.trust_region import Local, minimise
 
@@ -44,13 +46,15 @@ class FreeParameter(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits."""
+    """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits, and how paths
+    are drawn ("auto", "plain" or "importance")."""
 
     scenario: Scenario
     incumbent: Parameters
     free: tuple[FreeParameter, ...]
     constraints: tuple[Constraint, ...]
     user_cost_weight: float
+    sampling: str = "plain"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,6 +95,11 @@ class Solution(NamedTuple):
         return problem.at(self.point)
 
 
+def fewer_paths(paths: int) -> int:
+    """How many weighted paths do the work of so many plain ones."""
+    return min(paths, max(4096, paths // 10))
+
+
 def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
     """How many of a sample's paths the search looks at."""
     share = max(constraint.share_of_paths for constraint in constraints)
@@ -98,40 +107,90 @@ def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
 
 
 class FrozenSample:
-    """A problem on a fixed set of paths: evaluated, with derivatives, on those that matter."""
+    """A problem on a fixed set of paths: evaluated, with derivatives, on those that matter. Where paths are drawn from where
+    losses are, there are fewer of them, and all matter."""
 
-    def __init__(self, problem: Problem, *, seed: int, paths: int, listener: Listener | None = None):
-        self.problem, self.seed, self.paths = problem, seed, paths
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        paths: int,
+        listener: Listener | None = None,
+        chosen: Chosen | None = None,
+    ):
+        self.problem, self.seed, self._plain_paths = problem, seed, paths
         self.listener = listener or Silent()
         self.evaluations = 0
-        self._objective_paths = np.arange(min(paths, _OBJECTIVE_PATHS))
+        self.chosen = chosen
+        self._learned_at: np.ndarray | None = None
         self._near = np.arange(0)
         self._width = 1.0
         self._cache: dict[bytes, Evaluation] = {}
+
+    def learn(self, point: np.ndarray) -> Chosen:
+        """Choose how to draw paths for limits that bind near `point`."""
+        if self.chosen is None or self._learned_at is None or not np.array_equal(point, self._learned_at):
+            self.chosen = choose(
+                self.problem.scenario,
+                self.problem.at(point),
+                self.problem.constraints,
+                kind=self.problem.sampling,
+                at_limit=True,
+                seed=self.seed,
+                listener=self.listener,
+                start=self.chosen.guess if self.chosen else None,
+            )
+            self._learned_at = np.array(point)
+        return self.chosen
+
+    @property
+    def weighted(self) -> bool:
+        return self.chosen is not None and self.chosen.sampling is not None
+
+    @property
+    def paths(self) -> int:
+        return fewer_paths(self._plain_paths) if self.weighted else self._plain_paths
+
+    @property
+    def _objective_paths(self) -> np.ndarray:
+        return self._near if self.weighted else np.arange(min(self.paths, _OBJECTIVE_PATHS))
 
     def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
         """Simulate every path at `point` and keep the numbers of those that come nearest to insolvency, many times as many
         as the limits speak of."""
         constraints = self.problem.constraints
-        distance = self._distances(point)
-        kept = paths_kept(constraints, self.paths)
+        self.learn(point)
+        sample = self._distances(point)
+        distance = sample.values["distance"]
+        kept = self.paths if self.weighted else paths_kept(constraints, self.paths)
         self._near = np.sort(np.argsort(-distance, kind="stable")[:kept])
         for constraint, factor in zip(constraints, tightening, strict=True):
             if isinstance(constraint, InsolvencyProbability):
-                self._width = smoothing_width(distance, constraint.limit * factor)
+                self._width = smoothing_width(distance, sample.weights, constraint.limit * factor)
         self._cache.clear()
 
     def missed(self, point: np.ndarray) -> int:
         """How many paths that are insolvent at `point` the search does not look at."""
-        return int(np.setdiff1d(np.flatnonzero(self._distances(point) > 0), self._near).size)
+        if self.weighted:
+            return 0
+        return int(np.setdiff1d(np.flatnonzero(self._distances(point).values["distance"] > 0), self._near).size)
 
-    def _distances(self, point: np.ndarray) -> np.ndarray:
+    def _distances(self, point: np.ndarray) -> Sample:
         done = self.listener.stage("screening paths", self.paths)
-        at = self.problem.at(point)
-        sample = simulate(
-            self.problem.scenario, at, seed=self.seed, paths=self.paths, fields=("distance",), on_progress=done
+        return simulate(
+            self.problem.scenario,
+            self.problem.at(point),
+            seed=self.seed,
+            paths=self.paths,
+            fields=("distance",),
+            sampling=self._sampling,
+            on_progress=done,
         )
-        return sample.values["distance"]
+
+    @property
+    def _sampling(self) -> Sampling | None:
+        return self.chosen.sampling if self.chosen else None
 
     def evaluate(self, point: np.ndarray) -> Evaluation:
         key = np.asarray(point, np.float64).tobytes()
@@ -143,7 +202,8 @@ class FrozenSample:
         problem = self.problem
         self.evaluations += 1
         numbers = np.union1d(self._near, self._objective_paths)
-        fields = tuple(sorted({"initial_margin", "penalty", "slippage", *(c.field for c in problem.constraints)}))
+        asked = {field for constraint in problem.constraints for field in constraint.fields}
+        fields = tuple(sorted({"initial_margin", "penalty", "slippage", *asked}))
         sample = simulate(
             problem.scenario,
             problem.at(point),
@@ -151,13 +211,15 @@ class FrozenSample:
             paths=numbers,
             fields=fields,
             derivatives=problem.names,
+            sampling=self._sampling,
         )
         objective, slope = self._objective(sample, np.isin(numbers, self._objective_paths))
         near = np.isin(numbers, self._near)
+        weights = None if sample.weights is None else sample.weights[near]
         limits = []
         for constraint in problem.constraints:
-            values, slopes = sample.values[constraint.field][near], sample.derivatives[constraint.field][near]
-            limits.append(constraint.smooth(values, slopes, self.paths, self._width))
+            values, slopes = (constraint.contribution(part)[near] for part in (sample.values, sample.derivatives))
+            limits.append(constraint.smooth(values, slopes, weights, self.paths, self._width))
         found = Evaluation(objective, slope, tuple((float(v), s) for v, s in limits))
         self.listener.status(self._where(found))
         return found
@@ -169,9 +231,11 @@ class FrozenSample:
 
     def _objective(self, sample: Sample, of_objective: np.ndarray) -> tuple[float, np.ndarray]:
         weight = self.problem.user_cost_weight
+        parts = np.ones(np.count_nonzero(of_objective)) if sample.weights is None else sample.weights[of_objective]
+        parts = parts / parts.sum()
         values = {name: values[of_objective] for name, values in sample.values.items()}
-        slopes = {name: np.asarray(s[of_objective], np.float64).mean(axis=0) for name, s in sample.derivatives.items()}
-        value = float(np.mean(values["initial_margin"], dtype=np.float64) + weight * user_cost(values).mean())
+        slopes = {name: parts @ np.asarray(s[of_objective], np.float64) for name, s in sample.derivatives.items()}
+        value = float(parts @ (np.asarray(values["initial_margin"], np.float64) + weight * user_cost(values)))
         return value, slopes["initial_margin"] + weight * (slopes["penalty"] + slopes["slippage"])
 
 

@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 
 from calibrate.assemble import POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
-from calibrate.constraints import constraints_of
+from calibrate.certify import measured
+from calibrate.constraints import Constraint, constraint_of
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
 from calibrate.frontier import FrontierPoint, Sweep, frontier
@@ -38,7 +39,6 @@ from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
 from calibrate.sensitivity import Sensitivity, sensitivities
 from calibrate.shocks import derived_seed
-from calibrate.simulate import simulate
 
 DESCRIPTIONS = {
     "base_margin_bps": "maintenance margin before volatility is added",
@@ -86,7 +86,8 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
                 assembled.scenario,
                 certified_at,
                 problem.names,
-                sample.values["distance"],
+                sample,
+                recommendation.certificate.chosen.sampling,
                 seed=recommendation.certificate.seed,
                 listener=listener,
             )
@@ -152,9 +153,19 @@ def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
         scenario=assembled.scenario,
         incumbent=assembled.incumbent,
         free=tuple(FreeParameter(*_in_field_units(key, *choice.reach)) for key, choice in free.items()),
-        constraints=tuple(constraints_of(job.constraints.limits(), job.simulation.tail_level)),
+        constraints=limits_of(job, assembled),
         user_cost_weight=job.objective.user_cost_weight,
+        sampling=job.simulation.sampling,
     )
+
+
+def limits_of(job: Job, assembled: Assembled) -> tuple[Constraint, ...]:
+    """The job's limits, those in USD as shares of open interest."""
+    limits = {
+        name.removesuffix("_usd"): limit / assembled.open_interest_usd if name.endswith("_usd") else limit
+        for name, limit in job.constraints.limits().items()
+    }
+    return tuple(constraint_of(name, limit, job.simulation.tail_level) for name, limit in limits.items())
 
 
 def _unrestricted(problem: Problem, job: Job) -> Problem:
@@ -208,8 +219,16 @@ def _metrics_json(
     job: Job, assembled: Assembled, parameters: Parameters, listener: Listener, stage: str, *, seed: int | None = None
 ) -> dict[str, Any]:
     seed = derived_seed(job.simulation.seed, "certificate", 1) if seed is None else int(seed)
-    done = listener.stage(stage, job.simulation.paths)
-    sample = simulate(assembled.scenario, parameters, seed=seed, paths=job.simulation.paths, on_progress=done)
+    sample, _ = measured(
+        assembled.scenario,
+        parameters,
+        limits_of(job, assembled),
+        sampling=job.simulation.sampling,
+        seed=seed,
+        paths=job.simulation.paths,
+        stage=stage,
+        listener=listener,
+    )
     return _as_json(job, assembled, metrics_of(sample, job.simulation.tail_level), sample.paths, seed) | {
         "policy": policy_in_human_units(parameters.policy)
     }

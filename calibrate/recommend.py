@@ -7,7 +7,7 @@ the certificate attempted, on paths that are new once more.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 from calibrate.certify import Certificate, certify, confidence_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
@@ -15,6 +15,7 @@ from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.metrics import most_events
 from calibrate.optimise import FrozenSample, Problem, Solution, solve
 from calibrate.progress import Listener
+from calibrate.rare_events import Chosen
 from calibrate.shocks import derived_seed
 from calibrate.simulate import values_of
 
@@ -51,7 +52,8 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     sample = FrozenSample(
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
-    aim = np.array([headroom(constraint, effort.paths, effort.confidence) for constraint in problem.constraints])
+    chosen = sample.learn(start)
+    aim = headrooms(problem.constraints, chosen, effort.paths, effort.confidence)
     solution = solve(sample, start, aim)
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
@@ -59,7 +61,12 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True)
     line = Line(solution.point, tighter.point, problem.low, problem.high)
     fresh = FreshPaths(
-        problem, line.at(0), seed=derived_seed(effort.seed, "rehearsal"), paths=effort.paths, listener=listener
+        problem,
+        line.at(0),
+        seed=derived_seed(effort.seed, "rehearsal"),
+        paths=rehearsed(effort.paths) if sample.weighted else effort.paths,
+        sampling=sample.learn(solution.point).sampling,
+        listener=listener,
     )
     certificate = None
     for attempt in range(1, ATTEMPTS + 1):
@@ -69,6 +76,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
             problem.scenario,
             solution.parameters(problem),
             problem.constraints,
+            sampling=problem.sampling,
             seed=effort.seed,
             paths=effort.paths,
             attempt=attempt,
@@ -89,6 +97,21 @@ def rounded(problem: Problem, solution: Solution) -> Solution:
     units = [parameter.users_unit for parameter in problem.free]
     rounded = np.array([float(f"{v / unit:.4g}") * unit for v, unit in zip(solution.point, units, strict=True)])
     return solution._replace(point=np.clip(rounded, problem.low, problem.high))
+
+
+def rehearsed(paths: int) -> int:
+    """How many weighted paths rehearse a certificate of so many."""
+    return max(paths // 5, min(paths, 10_000))
+
+
+def headrooms(constraints: tuple[Constraint, ...], chosen: Chosen, paths: int, confidence: float) -> np.ndarray:
+    """The share of each limit to aim at, so that a first certificate is granted nine times in ten."""
+    if chosen.sampling is None:
+        return np.array([headroom(constraint, paths, confidence) for constraint in constraints])
+    # Relative errors of the certificate, and of the rehearsal that the policy is moved by.
+    own, rehearsal = (np.sqrt(chosen.relative_variance / count) for count in (paths, rehearsed(paths)))
+    within = norm.ppf(confidence_of_attempt(confidence, 1)) * own + norm.ppf(_CHANCE) * np.hypot(own, rehearsal)
+    return np.maximum(1 / (1 + within), 1 / _TIGHTEN_AT_MOST)
 
 
 def headroom(constraint: Constraint, paths: int, confidence: float) -> float:
@@ -115,6 +138,12 @@ def why_infeasible(problem: Problem, solution: Solution) -> str:
 
 def _why_refused(certificate: Certificate) -> str:
     worst = max(certificate.holdings, key=lambda holding: holding.upper / holding.limit)
+    poor = next((holding for holding in certificate.holdings if holding.poor), None)
+    if poor is not None:
+        return (
+            f"after {certificate.attempt} attempts {poor.name} cannot be relied on: {poor.poor}; "
+            "more simulation.paths would help"
+        )
     return (
         f"after {certificate.attempt} attempts {worst.name} is {worst.estimate.value:.3g} with an upper limit of "
         f"{worst.upper:.3g}, above {worst.limit:g}; more simulation.paths would narrow the interval"

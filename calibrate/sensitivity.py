@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from calibrate.gradient import bandwidth, probability_gradient
+from calibrate.metrics import Estimate, frequency
 from calibrate.oracle import ContinuousOracle
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
-from calibrate.simulate import Scenario, simulate, values_of
+from calibrate.sampling import Sampling
+from calibrate.simulate import Sample, Scenario, simulate, values_of
 
 WORLD_NAMES = {"volatility_scale": "volatility level", "depth_scale": "market depth"}
 
@@ -35,32 +37,67 @@ def sensitivities(
     scenario: Scenario,
     parameters: Parameters,
     policy_names: tuple[str, ...],
-    distance: np.ndarray,
+    sample: Sample,
+    sampling: Sampling | None,
     *,
     seed: int,
     listener: Listener,
 ) -> list[Sensitivity]:
-    """Elasticities of the insolvency probability at `parameters`, given every path's distance there."""
-    events = int(np.count_nonzero(distance > 0))
-    if events == 0:
+    """Elasticities of the insolvency probability at `parameters`, given a sample there, its seed and how it was drawn."""
+    known = Known(scenario, parameters, sample, sampling, seed)
+    if not np.any(known.distance > 0):
         listener.note("no path was insolvent: elasticities of the insolvency probability cannot be told")
         return []
-    smooth = _smooth(scenario, parameters, (*policy_names, *WORLD_NAMES), distance, seed)
-    return smooth + _delays(scenario, parameters, distance, seed)
+    return _smooth(known, (*policy_names, *WORLD_NAMES)) + _delays(known)
 
 
-def _smooth(
-    scenario: Scenario, parameters: Parameters, names: tuple[str, ...], distance: np.ndarray, seed: int
-) -> list[Sensitivity]:
-    paths, events = len(distance), int(np.count_nonzero(distance > 0))
-    width = bandwidth(distance, events)
+class Known(NamedTuple):
+    """A simulated sample, and how any part of it can be simulated again."""
+
+    scenario: Scenario
+    parameters: Parameters
+    sample: Sample
+    sampling: Sampling | None
+    seed: int
+
+    @property
+    def distance(self) -> np.ndarray:
+        return self.sample.values["distance"]
+
+    @property
+    def weights(self) -> np.ndarray:
+        return np.ones(self.sample.paths) if self.sample.weights is None else self.sample.weights
+
+    def insolvent(self) -> Estimate:
+        return frequency(self.distance > 0, self.sample.weights)
+
+    def again(self, scenario: Scenario, numbers: np.ndarray, derivatives: tuple[str, ...] = ()) -> Sample:
+        """Some of the paths, with other rules or with derivatives."""
+        return simulate(
+            scenario,
+            self.parameters,
+            seed=self.seed,
+            paths=numbers,
+            fields=("distance",),
+            derivatives=derivatives,
+            sampling=self.sampling,
+        )
+
+
+def _smooth(known: Known, names: tuple[str, ...]) -> list[Sensitivity]:
+    distance, paths = known.distance, known.sample.paths
+    level = known.insolvent()
+    width = bandwidth(distance, level.value * paths, known.sample.weights)
     near = np.flatnonzero(np.abs(distance) < 4 * width)
-    sample = simulate(scenario, parameters, seed=seed, paths=near, fields=("distance",), derivatives=names)
-    gradient = probability_gradient(sample.values["distance"], sample.derivatives["distance"], paths, width)
-    level = events / paths
-    scale = values_of(parameters, names) / level
+    sample = known.again(known.scenario, near, names)
+    gradient = probability_gradient(
+        sample.values["distance"], sample.derivatives["distance"], paths, width, known.weights[near]
+    )
+    scale = values_of(known.parameters, names) / level.value
     # The probability in the denominator is uncertain too: add its relative error, as if independent (it is nearly so).
-    spread = np.hypot(scale * gradient.standard_error, scale * gradient.value / np.sqrt(events))
+    spread = np.hypot(
+        scale * gradient.standard_error, scale * gradient.value * level.standard_error / level.value
+    )  # fmt: skip
     return [
         Sensitivity(
             WORLD_NAMES.get(name, name),
@@ -73,31 +110,31 @@ def _smooth(
     ]
 
 
-def _delays(scenario: Scenario, parameters: Parameters, distance: np.ndarray, seed: int) -> list[Sensitivity]:
+# Weighted paths tell so much more that some of them suffice for differences.
+_WEIGHTED_PATHS = 40_000
+
+
+def _delays(known: Known) -> list[Sensitivity]:
     """Oracle and keeper delay: central differences of one step; from no delay at all, a difference of one step upwards."""
     places = {"keeper delay": lambda s: s.venue.keeper_delay.steps}
-    if not isinstance(scenario.oracle, ContinuousOracle):
+    if not isinstance(known.scenario.oracle, ContinuousOracle):
         places["oracle delay"] = lambda s: s.oracle.delay.steps
-    paths, events = len(distance), int(np.count_nonzero(distance > 0))
+    paths = known.sample.paths if known.sample.weights is None else min(known.sample.paths, _WEIGHTED_PATHS)
+    distance = known.distance[:paths]
     # A step more of delay moves no path across this much of the ranking.
-    candidates = np.sort(np.argsort(-distance, kind="stable")[: min(paths, max(20_000, 30 * events))])
+    most = max(20_000, 30 * int(np.count_nonzero(distance > 0)))
+    candidates = np.sort(np.argsort(-distance, kind="stable")[: min(paths, most)])
+    weights, level = known.weights[candidates], known.insolvent().value
     rows = []
     for name, where in places.items():
-        steps = int(where(scenario))
+        steps = int(where(known.scenario))
         low, high = max(steps - 1, 0), steps + 1
         insolvent = [
-            simulate(
-                eqx.tree_at(where, scenario, jnp.int32(delay)),
-                parameters,
-                seed=seed,
-                paths=candidates,
-                fields=("distance",),
-            ).values["distance"]
-            > 0
+            known.again(eqx.tree_at(where, known.scenario, jnp.int32(delay)), candidates).values["distance"] > 0
             for delay in (low, high)
         ]
-        change = insolvent[1].astype(float) - insolvent[0]
-        unit = max(steps, 1) / ((high - low) * events)
+        change = weights * (insolvent[1].astype(float) - insolvent[0])
+        unit = max(steps, 1) / ((high - low) * level * paths)
         rows.append(
             Sensitivity(
                 name if steps else f"{name} (from none to one step)",

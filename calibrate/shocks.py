@@ -78,10 +78,10 @@ def path_ids(numbers: np.ndarray) -> PathIds:
     )
 
 
-def start_normal(seed: Seed, ids: PathIds, dtype: np.dtype) -> PerPath:
-    """The normal that draws a path's volatility at the start."""
-    first, second, _, _ = philox(_counter(ids, jnp.uint32(0), _STREAM_START), seed)
-    return normals(first, second, dtype).real
+def start_draws(seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, PerPath]:
+    """The normal that draws a path's volatility at the start, and the uniform that draws its law where there are several."""
+    first, second, third, _ = philox(_counter(ids, jnp.uint32(0), _STREAM_START), seed)
+    return normals(first, second, dtype).real, uniform(third, dtype)
 
 
 def shocks_of_steps(

@@ -9,7 +9,7 @@ with the number of steps. Paths run in chunks that fit the cache, spread over th
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,7 +37,8 @@ from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.model import Market, MarketState, StepShocks
 from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
 from calibrate.policy import Parameters, Policy
-from calibrate.shocks import PathIds, Seed, Shocks, path_ids, seed_words, shocks_of_steps, start_normal
+from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
+from calibrate.shocks import PathIds, Seed, Shocks, path_ids, seed_words, shocks_of_steps
 from calibrate.units import Index, PerPath, Scalar
 from calibrate.venue import Venue
 
@@ -152,18 +153,19 @@ def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[
 
 
 def step(
-    scenario: Scenario, parameters: Parameters, scale: PerPath, state: PathState, index: Index, shocks: Shocks
+    scenario: Scenario,
+    parameters: Parameters,
+    scale: PerPath,
+    state: PathState,
+    index: Index,
+    shocks: StepShocks,
+    within: tuple[PerPath | None, PerPath | None] = (None, None),
 ) -> PathState:
-    """One time step, from the shocks to the losses."""
+    """One time step, from the shocks to the losses; `within` are the uniforms that draw the extremes inside the step."""
     policy, world = parameters
     dt, venue, liquidity = scenario.dt, scenario.venue, scenario.liquidity
 
-    market, move = scenario.market.step(
-        state.market,
-        StepShocks(shocks.return_normal, shocks.volatility_normal, shocks.jump_uniform),
-        dt,
-        world.volatility_scale,
-    )
+    market, move = scenario.market.step(state.market, shocks, dt, world.volatility_scale)
     flow = liquidity.fade(state.flow, dt)
     depth = liquidity.depth_now(move.log_volatility, world.depth_scale)
     displacement = liquidity.displacement(flow.total, depth)
@@ -175,8 +177,8 @@ def step(
         before_jump=log_mid - move.jump,
         end=log_mid,
         variance=move.volatility**2 * dt,
-        low_uniform=shocks.low_uniform,
-        high_uniform=shocks.high_uniform,
+        low_uniform=within[0],
+        high_uniform=within[1],
     )
     oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
@@ -285,31 +287,38 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: Pa
     )
 
 
+Carry = tuple[PathState, Draw | None]
+
+
 # --- many paths -----------------------------------------------------------------------------------------------------------
 
 
-def outcomes(scenario: Scenario, parameters: Parameters, seed: Seed, ids: PathIds) -> Outcome:
+def outcomes(
+    scenario: Scenario, parameters: Parameters, sampling: Sampling, seed: Seed, ids: PathIds
+) -> tuple[Outcome, Drawn | None]:
     """Simulate the given paths from start to horizon. Traceable: this is what is compiled and differentiated."""
-    state, scale = start(scenario, parameters, start_normal(seed, ids, scenario.dtype))
+    normal, draw = sampling.start(seed, ids, scenario.dtype)
+    state, scale = start(scenario, parameters, normal)
     continuous = isinstance(scenario.oracle, ContinuousOracle)
-    block = _block_length(scenario.steps)
+    block = sampling.block_length(scenario.steps)
 
-    def run_block(state: PathState, first: Index) -> tuple[PathState, None]:
-        steps = first + jnp.arange(block)
+    def run_block(carry: Carry, number: Index) -> tuple[Carry, tuple[PerPath, PerPath] | None]:
+        steps = block * number + jnp.arange(block)
         shocks = shocks_of_steps(seed, ids, steps.astype(jnp.uint32), scenario.dtype, continuous=continuous)
 
-        def run_step(state: PathState, step_and_shocks: tuple[Index, Shocks]) -> tuple[PathState, None]:
-            return step(scenario, parameters, scale, state, *step_and_shocks), None
+        def run_step(carry: Carry, step_and_shocks: tuple[Index, Shocks]) -> tuple[Carry, None]:
+            (state, draw), (index, made) = carry, step_and_shocks
+            law = scenario.market.jump_law(state.market.log_volatility, scenario.dt)
+            drawn, draw = sampling.step(draw, number, made, law)
+            within = (made.low_uniform, made.high_uniform)
+            return (step(scenario, parameters, scale, state, index, drawn, within), draw), None
 
-        return lax.scan(run_step, state, (steps, shocks))
+        (state, draw), _ = lax.scan(run_step, carry, (steps, shocks))
+        draw, sums = sampling.end_of_block(draw)
+        return (state, draw), sums
 
-    state, _ = lax.scan(run_block, state, block * jnp.arange(scenario.steps // block))
-    return finish(scenario, parameters, scale, state)
-
-
-def _block_length(steps: int) -> int:
-    """Shocks are made for this many steps at a time: the largest divisor of the number of steps up to 24."""
-    return max(length for length in range(1, 25) if steps % length == 0)
+    (state, draw), sums = lax.scan(run_block, (state, draw), jnp.arange(scenario.steps // block))
+    return finish(scenario, parameters, scale, state), sampling.drawn(draw, sums, block)
 
 
 def with_values(
@@ -342,11 +351,14 @@ _SMALL_CHUNK = 1024
 
 
 class Sample(NamedTuple):
-    """Outcomes of many paths, by field; derivatives, where asked for, with the parameters on a last axis."""
+    """Outcomes of many paths, by field; derivatives, where asked for, with the parameters on a last axis. `weights` are None
+    where all paths count alike; `drawn` tells how paths were drawn, where that was asked for."""
 
     values: dict[str, np.ndarray]
     derivatives: dict[str, np.ndarray]
     names: tuple[str, ...]
+    weights: np.ndarray | None = None
+    drawn: Drawn | None = None
 
     @property
     def paths(self) -> int:
@@ -361,37 +373,64 @@ def simulate(
     paths: int | np.ndarray,
     fields: tuple[str, ...] = METRIC_FIELDS,
     derivatives: tuple[str, ...] = (),
+    sampling: Sampling | None = None,
+    keep_drawn: bool = False,
     chunk: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Sample:
     """Simulate paths 0, ..., `paths` - 1, or the paths with the given numbers.
 
-    The result for a path depends on the seed and its number only. `derivatives` names parameters of the policy or the world;
-    `on_progress` is called with the number of paths finished since the last call, from any thread.
+    The result for a path depends on the seed, its number and the sampling only. `derivatives` names parameters of the policy or
+    the world; `on_progress` is called with the number of paths finished since the last call, from any thread.
     """
     numbers = np.arange(paths) if isinstance(paths, int) else np.asarray(paths)
     chunk = chunk or (CHUNK if len(numbers) >= CHUNK * (os.cpu_count() or 1) else _SMALL_CHUNK)
     pieces = [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)]
     key = seed_words(seed)
+    chosen = sampling or PlainSampling()
 
-    def run(piece: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def run(piece: np.ndarray) -> _Piece:
         # A short last piece is filled up, so that one compiled program serves all.
         padded = np.concatenate([piece, np.repeat(piece[-1:], chunk - len(piece))])
         with jax.enable_x64(scenario.dtype == np.float64):
-            values, slopes = _compiled(scenario, parameters, fields, derivatives, key, path_ids(padded))
-            result = _kept(values, len(piece)), _kept(slopes, len(piece))
+            values, slopes, drawn = _compiled(
+                scenario, parameters, chosen, fields, derivatives, keep_drawn, key, path_ids(padded)
+            )
+            result = _Piece(_kept(values, len(piece)), _kept(slopes, len(piece)), _kept(drawn, len(piece), last=True))
         if on_progress is not None:
             on_progress(len(piece))
         return result
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(run, pieces))
-    join = lambda parts: {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}  # noqa: E731
-    return Sample(join([r[0] for r in results]), join([r[1] for r in results]), derivatives)
+        done = list(pool.map(run, pieces))
+    drawn = _joined([piece.drawn for piece in done], axis=-1)
+    return Sample(
+        _joined([piece.values for piece in done]),
+        _joined([piece.slopes for piece in done]),
+        derivatives,
+        weights=None if sampling is None else drawn["weight"].astype(np.float64),
+        drawn=Drawn(**drawn) if keep_drawn and sampling is not None else None,
+    )
 
 
-def _kept(outcomes: dict[str, Array], paths: int) -> dict[str, np.ndarray]:
-    kept = {name: np.asarray(outcome)[:paths] for name, outcome in outcomes.items()}
+class _Piece(NamedTuple):
+    """What comes of one chunk of paths."""
+
+    values: dict[str, np.ndarray]
+    slopes: dict[str, np.ndarray]
+    drawn: dict[str, np.ndarray]
+
+
+def _joined(parts: list[dict[str, Any]], axis: int = 0) -> dict[str, Any]:
+    return {name: np.concatenate([part[name] for part in parts], axis=axis) for name in parts[0]}
+
+
+def _kept(outcomes: dict[str, Array], paths: int, *, last: bool = False) -> dict[str, np.ndarray]:
+    """The first `paths` of what a chunk came to; `last` says that paths are on the last axis."""
+    kept = {
+        name: np.asarray(outcome)[..., :paths] if last else np.asarray(outcome)[:paths]
+        for name, outcome in outcomes.items()
+    }
     for name, outcome in kept.items():
         if not np.isfinite(outcome).all():
             # A count of insolvencies would pass over what is not a number.
@@ -406,24 +445,28 @@ def _kept(outcomes: dict[str, Array], paths: int) -> dict[str, np.ndarray]:
 def _compiled(
     scenario: Scenario,
     parameters: Parameters,
+    sampling: Sampling,
     fields: tuple[str, ...],
     names: tuple[str, ...],
+    keep_drawn: bool,
     seed: Seed,
     ids: PathIds,
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The chosen fields of the outcome, and their derivatives in the named parameters."""
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """The chosen fields of the outcome, their derivatives in the named parameters, and how the paths were drawn."""
 
-    def chosen(parameters: Parameters) -> dict[str, Array]:
-        outcome = outcomes(scenario, parameters, seed, ids)._asdict()
-        return {field: outcome[field] for field in fields}
+    def chosen(parameters: Parameters) -> tuple[dict[str, Array], dict[str, Any]]:
+        outcome, drawn = outcomes(scenario, parameters, sampling, seed, ids)
+        remembered = {} if drawn is None else drawn._asdict() if keep_drawn else {"weight": drawn.weight}
+        return {field: outcome._asdict()[field] for field in fields}, remembered
 
     if not names:
-        return chosen(parameters), {}
+        values, drawn = chosen(parameters)
+        return values, {}, drawn
     current = parameters.policy._asdict() | parameters.world._asdict()
 
-    def both(values: Float[Array, " parameter"]) -> tuple[dict[str, Array], dict[str, Array]]:
-        result = chosen(with_values(parameters, names, values))
-        return result, result
+    def both(values: Float[Array, " parameter"]) -> tuple[dict[str, Array], tuple[dict[str, Array], dict[str, Array]]]:
+        result, drawn = chosen(with_values(parameters, names, values))
+        return result, (result, drawn)
 
-    slopes, values = jax.jacfwd(both, has_aux=True)(jnp.stack([current[name] for name in names]))
-    return values, slopes
+    slopes, (values, drawn) = jax.jacfwd(both, has_aux=True)(jnp.stack([current[name] for name in names]))
+    return values, slopes, drawn

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from calibrate.market.model import Market, MarketState, StepShocks, draw_jump
 from calibrate.shocks import Shocks
 
 
@@ -20,3 +21,9 @@ class Drawn(NamedTuple):
 def drawn(shocks: Shocks) -> Drawn:
     """Shocks that were drawn for a continuous oracle."""
     return Drawn(*(np.asarray(getattr(shocks, name), np.float64) for name in Drawn._fields))
+
+
+def shocks_of(market: Market, state: MarketState, returned, volatility, uniform, dt) -> StepShocks:
+    """The shocks of a step, drawn by the market's own law."""
+    law = market.jump_law(state.log_volatility, dt)
+    return StepShocks(returned, volatility, None if law is None else draw_jump(law, uniform))

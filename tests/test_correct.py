@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
-from calibrate.constraints import BadDebtShortfall, Constraint, InsolvencyProbability
+from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.optimise import FreeParameter, Problem
 from calibrate.progress import Silent
@@ -26,7 +26,7 @@ def losses(of: Problem, point: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def fresh_paths(of: Problem) -> FreshPaths:
-    return FreshPaths(of, LINE.at(0), seed=SEED, paths=PATHS, listener=Silent())
+    return FreshPaths(of, LINE.at(0), seed=SEED, paths=PATHS, sampling=None, listener=Silent())
 
 
 @pytest.mark.parametrize("share", [0.4, 1.0, 2.0])
@@ -45,7 +45,7 @@ def test_of_several_limits_the_tightest_decides() -> None:
     here = losses(problem(InsolvencyProbability(0.1)), LINE.at(0))
     probability = float(np.mean(here["distance"] > 0))
     shortfall = float(np.sort(here["bad_debt"])[-PATHS // 20 :].mean())
-    of = problem(InsolvencyProbability(2 * probability), BadDebtShortfall(0.5 * shortfall, 0.95))
+    of = problem(InsolvencyProbability(2 * probability), constraint_of("bad_debt_es", 0.5 * shortfall, 0.95))
     point = corrected(fresh_paths(of), LINE, np.array([2 * probability, 0.5 * shortfall]))
     there = np.sort(losses(of, point)["bad_debt"])[-PATHS // 20 :].mean()
     assert 0.4 * shortfall < there <= 0.5 * shortfall

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import shocks_of
 from scipy.stats import ks_2samp, kstest
 
 from calibrate.data.candles import Candles, read_candles
@@ -20,7 +21,6 @@ from calibrate.market import fit as fitting
 from calibrate.market.files import read_model, write_model
 from calibrate.market.fit import fit_candles, measure_goodness
 from calibrate.market.log_ou import LogOUKou
-from calibrate.market.model import StepShocks
 from calibrate.market.moments import Numbers, Windows, long_run_moments, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def test_without_jumps_the_simulator_walks_the_path_of_the_engine():
     dt, one = jnp.asarray(60 / fitting.SECONDS_PER_YEAR), jnp.asarray(1.0)
 
     def step(state, normals):
-        shocks = StepShocks(normals[0], normals[1], jnp.ones_like(normals[0]) * 0.5)
+        shocks = shocks_of(model, state, normals[0], normals[1], jnp.ones_like(normals[0]) * 0.5, dt)
         state, _ = model.step(state, shocks, dt, one)
         return state, state.log_price
 
@@ -90,7 +90,8 @@ def test_returns_with_jumps_have_the_law_of_the_engine():
     model = engine_model(CALM)
     draws = (rng.standard_normal(count), rng.standard_normal(count), rng.random(count))
     start = model.start(jnp.zeros(count))
-    state, _ = model.step(start, StepShocks(*map(jnp.asarray, draws)), jnp.asarray(dt), jnp.asarray(1.0))
+    shocks = shocks_of(model, start, *map(jnp.asarray, draws), jnp.asarray(dt))
+    state, _ = model.step(start, shocks, jnp.asarray(dt), jnp.asarray(1.0))
     theirs = np.asarray(state.log_price)
     ours = simulate(CALM, Numbers.draw(rng, count), step_s)
     assert ks_2samp(ours, theirs).pvalue > 1e-5

@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn import shocks_of
 from jax import lax
 from scipy.special import ndtr
 from statistical import assert_law, assert_mean
 
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.log_ou import LogOUKou
-from calibrate.market.model import Market, MarketState, StepShocks
-from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_normal
+from calibrate.market.model import Market, MarketState
+from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 
 HOUR = 1 / (365 * 24)
 SINGLE = np.dtype(np.float32)
@@ -72,12 +73,13 @@ def walk(market: Market, *, dt: float, steps: int, paths: int, seed: int, scale:
 def _walk(market, seed, numbers, dt, scale, steps):
     def step(state: MarketState, index):
         shocks = shocks_of_steps(seed, numbers, index[None], SINGLE, continuous=False)
-        after, move = market.step(
-            state, StepShocks(shocks.return_normal[0], shocks.volatility_normal[0], shocks.jump_uniform[0]), dt, scale
+        made = shocks_of(
+            market, state, shocks.return_normal[0], shocks.volatility_normal[0], shocks.jump_uniform[0], dt
         )
+        after, move = market.step(state, made, dt, scale)
         return after, (after, move)
 
-    first = market.start(start_normal(seed, numbers, SINGLE))
+    first = market.start(start_draws(seed, numbers, SINGLE)[0])
     _, (states, moves) = lax.scan(step, first, jnp.arange(steps, dtype=jnp.uint32))
     return first, states, moves
 
@@ -273,7 +275,8 @@ def test_shocks_push_prices_the_way_they_should() -> None:
     dt, scale = jnp.float32(HOUR), jnp.float32(1.0)
 
     def after(market: Market, z: float, w: float, u: float) -> MarketState:
-        return market.step(market.start(zero), StepShocks(z * one, w * one, u * one), dt, scale)[0]
+        start = market.start(zero)
+        return market.step(start, shocks_of(market, start, z * one, w * one, u * one, dt), dt, scale)[0]
 
     market = log_ou()
     calm = after(market, 0.0, 0.0, 0.999)

@@ -14,7 +14,7 @@ from venues import DAY, Case, TestBook, switched_off
 
 from calibrate import certify as certificates
 from calibrate.certify import certify, hold
-from calibrate.constraints import AccountInsolvencyRate, BadDebtShortfall, Constraint, InsolvencyProbability
+from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.metrics import upper_limit
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.progress import Silent
@@ -161,7 +161,9 @@ def granted_at(true: float, constraint: InsolvencyProbability, paths: int, monke
     """A function from a seed to whether one of three certificates is granted at a policy whose insolvency probability is
     `true`; only the simulation is made up."""
 
-    def made_up(scenario: object, parameters: object, *, seed: int, paths: int, on_progress: object) -> Sample:
+    def made_up(
+        scenario: object, parameters: object, *, seed: int, paths: int, sampling: object, on_progress: object
+    ) -> Sample:
         events = np.random.default_rng(seed).binomial(paths, true)
         return Sample({"distance": np.where(np.arange(paths) < events, 1.0, -1.0)}, {}, ())
 
@@ -169,7 +171,8 @@ def granted_at(true: float, constraint: InsolvencyProbability, paths: int, monke
 
     def granted(seed: int) -> bool:
         attempts = (
-            certify(None, None, (constraint,), seed=seed, paths=paths, attempt=attempt, confidence=CONFIDENCE, listener=Silent())  # type: ignore[arg-type]
+            certify(None, None, (constraint,), sampling="plain", seed=seed, paths=paths, attempt=attempt,  # type: ignore[arg-type]
+                    confidence=CONFIDENCE, listener=Silent())
             for attempt in range(1, ATTEMPTS + 1)
         )  # fmt: skip
         return any(certificate.granted for certificate in attempts)
@@ -204,14 +207,26 @@ def test_all_attempts_together_keep_the_confidence(paths: int, allowed: int) -> 
 def test_later_attempts_and_other_seeds_see_other_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def noted(scenario: object, parameters: object, *, seed: int, paths: int, on_progress: object) -> Sample:
+    def noted(
+        scenario: object, parameters: object, *, seed: int, paths: int, sampling: object, on_progress: object
+    ) -> Sample:
         seen.append(seed)
         return Sample({"distance": -np.ones(paths)}, {}, ())
 
     monkeypatch.setattr(certificates, "simulate", noted)
     for seed in (1, 2):
         for attempt in (1, 2, 3):
-            certify(None, None, (), seed=seed, paths=10, attempt=attempt, confidence=0.9, listener=Silent())  # type: ignore[arg-type]
+            certify(
+                None,
+                None,
+                (),
+                sampling="plain",
+                seed=seed,
+                paths=10,
+                attempt=attempt,
+                confidence=0.9,
+                listener=Silent(),
+            )  # type: ignore[arg-type]
     assert len(set(seen)) == 6
 
 
@@ -219,9 +234,9 @@ def test_a_certificate_needs_every_limit_to_hold() -> None:
     rng = np.random.default_rng(1)
     values = {"distance": rng.normal(-3, 1, 20_000), "bad_debt": rng.exponential(1e-3, 20_000)}
     kept, missed = InsolvencyProbability(0.01), InsolvencyProbability(1e-4)
-    assert hold(kept, values, 0.95).satisfied
-    assert not hold(missed, values, 0.95).satisfied
-    shortfall = hold(BadDebtShortfall(1.0, 0.99), values, 0.95)
+    assert hold(kept, values, None, 0.95).satisfied
+    assert not hold(missed, values, None, 0.95).satisfied
+    shortfall = hold(constraint_of("bad_debt_es", 1.0, 0.99), values, None, 0.95)
     # The exponential's shortfall is its quantile plus its mean; the limit is held against more than the estimate.
     assert shortfall.upper > shortfall.estimate.value
     np.testing.assert_allclose(shortfall.estimate.value, 1e-3 * (np.log(100) + 1), rtol=0.1)
@@ -231,17 +246,19 @@ def test_limits_on_mean_losses_are_hardly_ever_certified_wrongly() -> None:
     """With 30 losses expected in a sample, of exponential size, a limit at the true mean is certified at 97.5 % in at most 2.5 %
     of samples; sees a rate of 6 %. So few losses are refused outright; with 250, which are not, it is 3.8 % (measured)."""
     paths, repetitions, rng = 2000, 2000, np.random.default_rng(4)
-    constraint = AccountInsolvencyRate(30 / paths)
+    constraint = constraint_of("account_insolvency_rate", 30 / paths, 0.99)
     certified = 0
     for _ in range(repetitions):
         lost = rng.exponential(size=paths) * (rng.random(paths) < 30 / paths)
-        certified += constraint.upper(lost, 0.975) <= constraint.limit
+        certified += constraint.upper(lost, None, 0.975) <= constraint.limit
     assert certified / repetitions <= 0.025 + SIGMAS * np.sqrt(0.025 * 0.975 / repetitions)
 
 
-@pytest.mark.parametrize("constraint", [AccountInsolvencyRate(1e-9), BadDebtShortfall(1e-9, 0.99)])
+@pytest.mark.parametrize(
+    "constraint", [constraint_of("account_insolvency_rate", 1e-9, 0.99), constraint_of("bad_debt_es", 1e-9, 0.99)]
+)
 def test_a_thousand_paths_without_a_loss_do_not_prove_that_there_is_none(constraint: Constraint) -> None:
-    assert constraint.upper(np.zeros(1000), 0.975) > constraint.limit
+    assert constraint.upper(np.zeros(1000), None, 0.975) > constraint.limit
 
 
 def acceptance(share: float, allowed: int, paths: int = 400_000) -> float:
@@ -333,7 +350,9 @@ def gold_problem(limit: float) -> Problem:
     )
     case = Case(rules, TestBook(((1, 1.0, (BAND,)),)), STEPS + LATE, np.float32)
     free = (FreeParameter("base_margin", 0.005, 0.05),)
-    return Problem(case.scenario(), case.parameters(), free, (AccountInsolvencyRate(limit),), 0.0)
+    return Problem(
+        case.scenario(), case.parameters(), free, (constraint_of("account_insolvency_rate", limit, 0.99),), 0.0
+    )
 
 
 def test_the_gold_margin_is_gold() -> None:

@@ -14,6 +14,7 @@ from scipy.special import ndtr
 from statistical import assert_law, assert_mean
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
+from calibrate.sampling import PlainSampling
 from calibrate.shocks import (
     PathIds,
     Seed,
@@ -23,7 +24,7 @@ from calibrate.shocks import (
     philox,
     seed_words,
     shocks_of_steps,
-    start_normal,
+    start_draws,
     uniform,
 )
 from calibrate.simulate import outcomes, values_of, with_values
@@ -192,7 +193,7 @@ def test_other_seeds_paths_and_steps_give_other_numbers(shocks: Drawn, name: str
 def test_the_normal_of_the_start_is_its_own() -> None:
     """Sees a correlation of 0.012 between a path's start and its first step, and a gap of 0.6 % in the distribution function."""
     paths = np.arange(1_000_000)
-    first = np.asarray(start_normal(seed_words(1), path_ids(paths), SINGLE), np.float64)
+    first = np.asarray(start_draws(seed_words(1), path_ids(paths), SINGLE)[0], np.float64)
     assert_law(first, ndtr, resolution=0.006)
     step = draw(1, paths, np.arange(1))
     for field in Drawn._fields:
@@ -248,7 +249,7 @@ def test_the_generator_is_computed_once_for_the_normals_and_once_for_the_uniform
     names = ("base_margin", "volatility_multiplier", "penalty")
 
     def slopes(values: jax.Array, seed: Seed, ids: PathIds) -> jax.Array:
-        return outcomes(scenario, with_values(parameters, names, values), seed, ids).distance
+        return outcomes(scenario, with_values(parameters, names, values), PlainSampling(), seed, ids)[0].distance
 
     compiled = jax.jit(jax.jacfwd(slopes)).lower(
         jnp.asarray(values_of(parameters, names), jnp.float32), seed_words(1), path_ids(np.arange(256))

@@ -19,7 +19,7 @@ from calibrate.market.constant import ConstantVolatility
 from calibrate.market.log_ou import LogOUKou
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
-from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_normal
+from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 from calibrate.simulate import Scenario
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
@@ -185,7 +185,7 @@ class Case:
             ids, key = path_ids(paths), seed_words(seed)
             steps = jnp.arange(self.steps, dtype=jnp.uint32)
             shocks = shocks_of_steps(key, ids, steps, np.dtype(np.float64), continuous=True)
-            start = np.asarray(start_normal(key, ids, np.dtype(np.float64)))
+            start = np.asarray(start_draws(key, ids, np.dtype(np.float64))[0])
         return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *drawn(shocks))
 
 

@@ -5,7 +5,7 @@ The step is exact in law for every step size.
 
 import jax.numpy as jnp
 
-from calibrate.market.model import Market, MarketMove, MarketState, StepShocks
+from calibrate.market.model import JumpLaw, Market, MarketMove, MarketState, StepShocks
 from calibrate.units import PerPath, Scalar
 
 
@@ -18,6 +18,10 @@ class ConstantVolatility(Market):
     def start(self, normal: PerPath) -> MarketState:
         zero = jnp.zeros_like(normal)
         return MarketState(zero, zero)
+
+    def jump_law(self, log_volatility: PerPath, dt: Scalar) -> JumpLaw | None:
+        del log_volatility, dt
+        return None
 
     def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
         volatility = scale * self.volatility

@@ -8,8 +8,8 @@ proportion to the step and is below a thousandth of the variance at one minute a
 
 import jax.numpy as jnp
 
-from calibrate.extremes import clipped, larger, smaller
-from calibrate.market.model import Market, MarketMove, MarketState, StepShocks
+from calibrate.extremes import smaller
+from calibrate.market.model import Jump, JumpLaw, Market, MarketMove, MarketState, StepShocks
 from calibrate.units import PerPath, Scalar
 
 
@@ -37,11 +37,15 @@ class LogOUKou(Market):
             log_volatility = self.initial_log_volatility + jnp.zeros_like(normal)
         return MarketState(jnp.zeros_like(normal), log_volatility)
 
+    def jump_law(self, log_volatility: PerPath, dt: Scalar) -> JumpLaw:
+        return JumpLaw(smaller(self._jump_rate(log_volatility) * dt, 1.0), self.jump_up_probability)
+
     def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
         log_volatility = state.log_volatility
         volatility = scale * self.volatility * jnp.exp(log_volatility)
-        jump_probability = smaller(self._jump_rate(log_volatility) * dt, 1.0)
-        jump = scale * self._jump(shocks.jump_uniform, jump_probability)
+        jump_probability = self.jump_law(log_volatility, dt).probability
+        assert shocks.jump is not None
+        jump = scale * self._size(shocks.jump)
 
         rho = self.leverage_correlation
         normal = rho * shocks.volatility_normal + jnp.sqrt(1 - rho**2) * shocks.return_normal
@@ -68,14 +72,6 @@ class LogOUKou(Market):
         up, down = scale * self.jump_up_mean, scale * self.jump_down_mean
         return self.jump_up_probability * up / (1 - up) - (1 - self.jump_up_probability) * down / (1 + down)
 
-    def _jump(self, uniform: PerPath, probability: PerPath) -> PerPath:
-        """Whether there is a jump, its direction and its size, all from one uniform: given that it lies below the
-        probability, the uniform divided by it is uniform again, and once more within either direction."""
-        place = uniform / larger(probability, jnp.finfo(uniform.dtype).tiny)
-        upward = place < self.jump_up_probability
-        # Outside its own branch each logarithm is given a harmless argument, so that no derivative is infinite there.
-        up_share = jnp.where(upward, place / jnp.maximum(self.jump_up_probability, 1e-12), 1.0)
-        down_share = (place - self.jump_up_probability) / jnp.maximum(1 - self.jump_up_probability, 1e-12)
-        share = jnp.where(upward, up_share, clipped(down_share, 1e-9, 1.0))
-        size = jnp.where(upward, -self.jump_up_mean, self.jump_down_mean) * jnp.log(share)
-        return jnp.where(uniform < probability, size, 0.0)
+    def _size(self, jump: Jump) -> PerPath:
+        size = jnp.where(jump.upward, self.jump_up_mean, -self.jump_down_mean) * jump.excess
+        return jnp.where(jump.occurs, size, 0.0)

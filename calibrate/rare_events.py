@@ -1,0 +1,257 @@
+"""Finding where losses are, so that paths can be drawn from there: the cross-entropy method.
+
+Paths are drawn from a first guess; those that come nearest to insolvency say how shocks differ on the way there, and the guess is
+moved to what they say, weighted, so that it approaches the law of shocks given the event (Rubinstein and Kroese, "The
+Cross-Entropy Method", 2004). Events that are too rare to be seen at first are approached through less rare ones, the worst tenth
+of a round's paths. Policies that are not yet at their limit can still teach: what is asked for is then the event that is as rare
+under them as the limit allows, since paths rank much alike under all policies.
+
+Whether it helps is measured, not believed: on further paths, against plain sampling of the same event.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from calibrate.constraints import Constraint
+from calibrate.policy import Parameters
+from calibrate.progress import Listener
+from calibrate.sampling import Components, Drawn, ImportanceSampling, LargeJumps, block_of, log_densities
+from calibrate.shocks import derived_seed
+from calibrate.simulate import Scenario, simulate
+
+# The share of paths that are drawn from the market's own law, whatever else is learned.
+DEFENSIVE_SHARE = 0.2
+_PATHS, _ROUNDS = 8192, 8
+# A round learns from the paths that matter to the limits where there are so many of them, else from the worst of its paths; what
+# was learned twice from those that matter is final.
+_ENOUGH, _ELITE, _SETTLED = 0.02, 0.1, 2
+# No component is left without this much of what is learned, spread evenly.
+_SPREAD = 0.1
+# A burst lasts a twentieth of the horizon.
+_BURSTS = 20
+# Plain sampling will do where the relative variance of a path is at most this, or no more than this factor above the other's.
+_EASY, _WORTHWHILE = 50.0, 3.0
+
+
+class Family(NamedTuple):
+    """Components that differ in when their burst starts. Shifts are per step, in standard deviations; shares are relative."""
+
+    start: float
+    before_return: float
+    burst_return: float
+    before_volatility: float
+    burst_volatility: float
+    firsts: np.ndarray
+    shares: np.ndarray
+    tilted: bool
+
+
+class Guess(NamedTuple):
+    """What has been learned so far."""
+
+    families: tuple[Family, ...]
+    up: LargeJumps
+    down: LargeJumps
+    length: int
+
+
+def first_guess(blocks: int, steps: int, *, jumps: bool) -> Guess:
+    """Prices that fall, prices that rise, and jumps."""
+    length = max(1, round(blocks / _BURSTS))
+    slow, fast = 1.5 / np.sqrt(steps), 1.5 / np.sqrt(length * steps / blocks)
+    firsts = np.arange(0, blocks + 1, max(1, length // 2))
+    even = np.full(len(firsts), 1 / len(firsts))
+    share = 1 / (3 if jumps else 2)
+    families = [
+        Family(0.5, sign * slow, sign * fast, -sign * slow / 3, -sign * fast / 3, firsts, share * even, tilted=False)
+        for sign in (-1, 1)
+    ]
+    if jumps:
+        families.append(Family(0.3, 0.0, 0.0, 0.0, 0.0, np.array([blocks]), np.array([share]), tilted=True))
+    large = LargeJumps(0.5 / steps, 5.0, 3.0, 3.0)
+    return Guess(tuple(families), large, large, length)
+
+
+def sampling_of(guess: Guess, dtype: np.dtype) -> ImportanceSampling:
+    """The mixture, the market's own law first."""
+    rows = [(DEFENSIVE_SHARE, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)]
+    rest = (1 - DEFENSIVE_SHARE) / sum(family.shares.sum() for family in guess.families)
+    for family in guess.families:
+        rows += [
+            (rest * share, *family[:5], first, guess.length, float(family.tilted))
+            for first, share in zip(family.firsts, family.shares, strict=True)
+        ]
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    whole = {6, 7}
+    with jax.enable_x64(dtype == np.float64):
+        made = [jnp.asarray(c, jnp.int32 if k in whole else dtype) for k, c in enumerate(columns)]
+        return ImportanceSampling(
+            Components(*made), *(LargeJumps(*(jnp.asarray(x, dtype) for x in law)) for law in (guess.up, guess.down))
+        )
+
+
+def learned(guess: Guess, sampling: ImportanceSampling, drawn: Drawn, weight: np.ndarray, block: int) -> Guess:
+    """The guess moved to what weighted paths say."""
+    every = weight > 0
+    some = jax.tree.map(lambda a: np.asarray(a, np.float64)[..., every], drawn)
+    with jax.enable_x64(True):
+        logs = np.asarray(log_densities(sampling, jax.tree.map(jnp.asarray, some), block))
+    belongs = np.exp(logs - logs.max(axis=0))
+    belongs *= weight[every] / belongs.sum(axis=0)
+    sums = [
+        np.concatenate([0 * by_block[:1], np.cumsum(by_block, axis=0)])
+        for by_block in (some.returns, some.volatilities)
+    ]
+    families, at = [], 1
+    for family in guess.families:
+        mine = belongs[at : at + len(family.firsts)]
+        at += len(family.firsts)
+        families.append(_family(family, mine, some, sums, block, guess.length))
+    total = sum(family.shares.sum() for family in families)
+    spread = [
+        family._replace(shares=(1 - _SPREAD) * family.shares / total + _SPREAD / len(families) / len(family.shares))
+        for family in families
+    ]
+    tilted = belongs[-1] if families[-1].tilted else np.zeros(belongs.shape[1])
+    steps = block * (len(sums[0]) - 1)
+    up, down = (_large(law, tilted, sign * some.largest_jump, steps) for law, sign in ((guess.up, 1), (guess.down, -1)))
+    return rounded(Guess(tuple(spread), up, down, guess.length))
+
+
+def rounded(guess: Guess) -> Guess:
+    """Two digits are as many as can be learned; and so another processor, which rounds otherwise, learns the same."""
+    families = tuple(
+        Family(*(float(f"{shift:.2g}") for shift in family[:5]), family.firsts, np.round(family.shares, 3), family.tilted)  # type: ignore[call-arg,arg-type]
+        for family in guess.families
+    )  # fmt: skip
+    up, down = (LargeJumps(*(float(f"{x:.2g}") for x in law)) for law in (guess.up, guess.down))
+    return Guess(families, up, down, guess.length)
+
+
+def _family(
+    family: Family, belongs: np.ndarray, drawn: Drawn, sums: list[np.ndarray], block: int, length: int
+) -> Family:
+    """Means of the normals before and in the bursts, over the paths that belong to the family."""
+    shares = belongs.sum(axis=1)
+    if shares.sum() <= 0:
+        return family._replace(shares=shares)
+    blocks = len(sums[0]) - 1
+    first, end = family.firsts, np.minimum(family.firsts + length, blocks)
+    steps_before, steps_in = block * shares @ first, block * shares @ (end - first)
+    means = []
+    for total in sums:
+        before = (belongs * total[first]).sum() / steps_before if steps_before > 0 else 0.0
+        burst = (belongs * (total[end] - total[first])).sum() / steps_in if steps_in > 0 else 0.0
+        means.append((before, burst))
+    (before_return, burst_return), (before_volatility, burst_volatility) = means
+    start = float((belongs @ drawn.start).sum() / shares.sum())
+    return Family(start, before_return, burst_return, before_volatility, burst_volatility, first, shares, family.tilted)
+
+
+def _large(law: LargeJumps, belongs: np.ndarray, largest: np.ndarray, steps: int) -> LargeJumps:
+    """One large jump a path, sized as the largest jumps, in this direction, of the paths that belong here."""
+    size, mine = largest[largest > 0], belongs[largest > 0]
+    if mine.sum() <= 0:
+        return law._replace(probability=0.1 / steps)
+    mean, order = float(mine @ size / mine.sum()), np.argsort(size)
+    least = float(size[order][np.searchsorted(np.cumsum(mine[order]), 0.05 * mine.sum())]) - 1
+    share = float(np.clip(mine.sum() / belongs.sum(), 0.1, 0.9))
+    return LargeJumps(share / steps, max(mean, 1.5), max(least, 0.0), max(mean - least, 1.0))
+
+
+class Chosen(NamedTuple):
+    """How paths are to be drawn. `relative_variance` is, for each limit, the variance of one path's term over the square of
+    their mean; `gain` by which factor the largest of them is below that of plain sampling."""
+
+    sampling: ImportanceSampling | None
+    guess: Guess | None
+    relative_variance: np.ndarray
+    gain: float
+
+
+def choose(
+    scenario: Scenario,
+    parameters: Parameters,
+    constraints: tuple[Constraint, ...],
+    *,
+    kind: str,
+    at_limit: bool,
+    seed: int,
+    listener: Listener,
+    start: Guess | None = None,
+) -> Chosen:
+    """Learn where losses are and whether it helps to know. `kind` is "auto", "plain" or "importance". What is learned suits the
+    policy at hand or, `at_limit`, policies at the limits whose paths rank as they do under this one. `start` is what was
+    learned nearby."""
+    bounds = np.array([constraint.relative_variance for constraint in constraints])
+    if kind == "plain" or (kind == "auto" and bounds.max() <= _EASY):
+        return Chosen(None, None, bounds, 1.0)
+    block = block_of(scenario.steps)
+    guess = start or first_guess(scenario.steps // block, scenario.steps, jumps=has_jumps(scenario))
+    done = listener.stage("learning where losses are", _ROUNDS * _PATHS)
+
+    def pilot(number: int) -> Pilot:
+        sampling = sampling_of(guess, scenario.dtype)
+        fields = tuple(sorted({"distance", *(field for constraint in constraints for field in constraint.fields)}))
+        sample = simulate(
+            scenario,
+            parameters,
+            seed=derived_seed(seed, "pilot", number),
+            paths=_PATHS,
+            fields=fields,
+            sampling=sampling,
+            keep_drawn=True,
+            on_progress=done,
+        )
+        assert sample.weights is not None
+        assert sample.drawn is not None
+        terms = [c.terms(c.contribution(sample.values), sample.weights, at_limit=at_limit) for c in constraints]
+        return Pilot(sampling, sample.weights, sample.drawn, sample.values["distance"], terms)
+
+    found, number, settled = pilot(0), 1, 0
+    while settled < _SETTLED and number < _ROUNDS:
+        matters, enough = _importance(found)
+        guess = learned(guess, found.sampling, found.drawn, found.weights * matters, block)
+        settled += enough
+        found, number = pilot(number), number + 1
+    done((_ROUNDS - number) * _PATHS)
+    weighted, plain = _relative_variances(found, 2), _relative_variances(found, 1)
+    gain = float(plain.max() / weighted[plain.argmax()])
+    if kind == "auto" and gain < _WORTHWHILE:
+        return Chosen(None, None, np.minimum(plain, bounds), 1.0)
+    return Chosen(found.sampling, guess, weighted, gain)
+
+
+class Pilot(NamedTuple):
+    """Paths to learn from: how they were drawn, their weights and distances, and what each contributes to each limit."""
+
+    sampling: ImportanceSampling
+    weights: np.ndarray
+    drawn: Drawn
+    distance: np.ndarray
+    terms: list[np.ndarray]
+
+
+def has_jumps(scenario: Scenario) -> bool:
+    return scenario.market.jump_law(jnp.zeros(1, scenario.dtype), scenario.dt) is not None
+
+
+def _importance(pilot: Pilot) -> tuple[np.ndarray, bool]:
+    """How much each path matters to the limits, all of which matter alike, and whether enough paths were seen that do. Where
+    not, what matters is who comes nearest to insolvency."""
+    if all(np.count_nonzero(term) >= _ENOUGH * len(term) for term in pilot.terms):
+        return np.sum([term / (pilot.weights @ term) for term in pilot.terms], axis=0), True
+    return (pilot.distance >= np.quantile(pilot.distance, 1 - _ELITE)).astype(np.float64), False
+
+
+def _relative_variances(pilot: Pilot, power: int) -> np.ndarray:
+    """Of each limit's terms: for weighted paths (power 2), and for the same terms under plain sampling (power 1)."""
+    found = []
+    for term in pilot.terms:
+        mean = pilot.weights @ term / len(term)
+        squares = pilot.weights**power @ term**2 / len(term)
+        found.append(squares / mean**2 - 1 if mean > 0 else np.inf)
+    return np.array(found)

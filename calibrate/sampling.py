@@ -1,0 +1,270 @@
+"""How paths are drawn: by the market's own law, or more often from where losses are, with weights that make up for it.
+
+Importance sampling draws each path from a mixture of laws (*components*): the market's own, laws in which prices and volatility
+drift, at first slowly and then for a while strongly from some block of steps on, and a law in which large jumps come on top of
+the market's own. A path's weight is the market's density over that of the whole mixture (the balance heuristic of
+Veach and Guibas 1995), so a weight never exceeds one over the share of the market's own law, and what the other components
+overlook is merely measured as if by fewer plain paths (Hesterberg 1995, Owen and Zhou 2000). Weights are made of the shocks
+alone: they do not depend on the policy, nor on anything else that derivatives are taken in.
+
+A law of normals shifted by `a` has density exp(a z - a^2 / 2) relative to the market's. Where in a step the market jumps one way
+with probability p and large jumps of relative density g(x) are added with probability l, a jump has the density
+1 + l (1 - p) g(x) / p, and no jump 1 - l.
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from calibrate.extremes import larger, smaller
+from calibrate.market.model import Jump, JumpLaw, StepShocks, draw_jump
+from calibrate.shocks import PathIds, Seed, Shocks, start_draws
+from calibrate.units import Index, PerPath, Scalar
+
+
+class LargeJumps(NamedTuple):
+    """Jumps of one direction that come on top of the market's own where jumps are tilted: their probability in a step, and the
+    law of the exponential behind their size: with probability `_ANY_SIZE` `stretch` times a standard one, otherwise
+    `least` plus `beyond` times a standard one."""
+
+    probability: Scalar | float
+    stretch: Scalar | float
+    least: Scalar | float
+    beyond: Scalar | float
+
+    def excess(self, uniform: PerPath) -> PerPath:
+        """The exponential behind a size, from a uniform."""
+        any_size = uniform < _ANY_SIZE
+        share = jnp.where(any_size, uniform / _ANY_SIZE, (uniform - _ANY_SIZE) / (1 - _ANY_SIZE))
+        unit = -jnp.log(larger(share, 1e-9))
+        return jnp.where(any_size, self.stretch * unit, self.least + self.beyond * unit)
+
+    def density(self, excess: PerPath) -> PerPath:
+        """Of an exponential, divided by the market's own."""
+        x = smaller(excess, _LARGEST)
+        any_size = _ANY_SIZE / self.stretch * jnp.exp(x - x / self.stretch)
+        large = (1 - _ANY_SIZE) / self.beyond * jnp.exp(x - (x - self.least) / self.beyond)
+        return any_size + jnp.where(excess > self.least, large, 0.0)
+
+
+def _one_of(upward: Bool[Array, " path"], up: LargeJumps, down: LargeJumps) -> LargeJumps:
+    """The law of each path's direction."""
+    return LargeJumps(*(jnp.where(upward, a, b) for a, b in zip(up, down, strict=True)))
+
+
+# The share of large jumps that are spread over all sizes.
+_ANY_SIZE = 0.2
+# Densities are those of this exponential where it is larger still, which never happens but in single precision would overflow.
+_LARGEST = 60.0
+
+
+class Components(NamedTuple):
+    """The mixture. Normals are shifted by `before` in the blocks of steps before number `first`, by `burst` in the `length`
+    blocks from there on, and not at all afterwards. `tilted` is 1 where jumps are tilted and 0 where they are not."""
+
+    share: Float[Array, " component"]
+    start: Float[Array, " component"]
+    before_return: Float[Array, " component"]
+    burst_return: Float[Array, " component"]
+    before_volatility: Float[Array, " component"]
+    burst_volatility: Float[Array, " component"]
+    first: Int[Array, " component"]
+    length: Int[Array, " component"]
+    tilted: Float[Array, " component"]
+
+
+class Drawn(NamedTuple):
+    """What is remembered of how a path was drawn, and its weight. The sums of normals are by block of steps, those of jumps over
+    all steps:
+    how many there were and were to be expected, and the largest exponential, negative if downward. `log_jumps` is the log of
+    the density of its jumps under the tilt, relative to the market's."""
+
+    start: PerPath
+    returns: Float[Array, "block path"]
+    volatilities: Float[Array, "block path"]
+    log_jumps: PerPath
+    jumps: PerPath
+    jumps_expected: PerPath
+    largest_jump: PerPath
+    weight: PerPath | None
+
+
+class Draw(NamedTuple):
+    """A path's component while it is simulated, and its sums so far; those of normals over the current block only."""
+
+    own: Components
+    start: PerPath
+    returns: PerPath
+    volatilities: PerPath
+    log_jumps: PerPath
+    jumps: PerPath
+    jumps_expected: PerPath
+    largest_jump: PerPath
+
+
+class Sampling(eqx.Module):
+    """A way to draw paths. `State` below is whatever it carries along a path; None for plain sampling."""
+
+    @abstractmethod
+    def block_length(self, steps: int) -> int:
+        """For how many steps shocks are made at a time; a divisor of the number of steps."""
+
+    @abstractmethod
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, Draw | None]:
+        """The normal that draws the volatility at the start."""
+
+    @abstractmethod
+    def step(
+        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
+    ) -> tuple[StepShocks, Draw | None]:
+        """The shocks of a step, made of those of the generator."""
+
+    @abstractmethod
+    def end_of_block(self, state: Draw | None) -> tuple[Draw | None, tuple[PerPath, PerPath] | None]:
+        """The sums of normals of the block that ends, which start anew."""
+
+    @abstractmethod
+    def drawn(self, state: Draw | None, sums: tuple[PerPath, PerPath] | None, block: int) -> Drawn | None:
+        """What is remembered of the paths; `sums` are those of all blocks, of `block` steps each."""
+
+
+class PlainSampling(Sampling):
+    """By the market's own law: every path counts alike."""
+
+    def block_length(self, steps: int) -> int:
+        return longest_divisor(steps, 24)
+
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, Draw | None]:
+        return start_draws(seed, ids, dtype)[0], None
+
+    def step(
+        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
+    ) -> tuple[StepShocks, Draw | None]:
+        del block
+        jump = None if law is None else draw_jump(law, shocks.jump_uniform)
+        return StepShocks(shocks.return_normal, shocks.volatility_normal, jump), state
+
+    def end_of_block(self, state: Draw | None) -> tuple[Draw | None, tuple[PerPath, PerPath] | None]:
+        return state, None
+
+    def drawn(self, state: Draw | None, sums: tuple[PerPath, PerPath] | None, block: int) -> Drawn | None:
+        del state, sums, block
+        return None
+
+
+class ImportanceSampling(Sampling):
+    """From a mixture of components, the first of which is the market's own law."""
+
+    components: Components
+    up: LargeJumps
+    down: LargeJumps
+
+    def block_length(self, steps: int) -> int:
+        return block_of(steps)
+
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, Draw | None]:
+        normal, uniform = start_draws(seed, ids, dtype)
+        steps = jnp.cumsum(self.components.share)
+        number = jnp.sum(uniform >= steps[:-1, None], axis=0)
+        own = jax.tree.map(lambda column: column[number], self.components)
+        zero = jnp.zeros_like(normal)
+        start = normal + own.start
+        return start, Draw(own, start, zero, zero, zero, zero, zero, zero)
+
+    def step(
+        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
+    ) -> tuple[StepShocks, Draw | None]:
+        assert state is not None
+        own = state.own
+        before, burst = block < own.first, block < own.first + own.length
+
+        def shift(at_first: PerPath, then: PerPath) -> PerPath:
+            return jnp.where(before, at_first, jnp.where(burst, then, 0.0))
+
+        returned = shocks.return_normal + shift(own.before_return, own.burst_return)
+        volatility = shocks.volatility_normal + shift(own.before_volatility, own.burst_volatility)
+        state = state._replace(returns=state.returns + returned, volatilities=state.volatilities + volatility)
+        if law is None:
+            return StepShocks(returned, volatility, None), state
+        jump = self._jump(law, shocks.jump_uniform, own.tilted)
+        largest = jnp.where(jump.occurs & (jump.excess > jnp.abs(state.largest_jump)), jump.excess, 0.0)
+        signed = jnp.where(jump.upward, largest, -largest)
+        return StepShocks(returned, volatility, jump), state._replace(
+            log_jumps=state.log_jumps + self._log_density(law, jump),
+            jumps=state.jumps + jump.occurs,
+            jumps_expected=state.jumps_expected + law.probability,
+            largest_jump=jnp.where(largest > 0, signed, state.largest_jump),
+        )
+
+    def _jump(self, law: JumpLaw, uniform: PerPath, tilted: PerPath) -> Jump:
+        room = tilted * (1 - law.probability)
+        up, down = self.up.probability * room, self.down.probability * room
+        is_up, is_large = uniform < up, uniform < up + down
+        usual = draw_jump(law, jnp.where(is_large, law.probability, uniform - up - down))
+        share = jnp.where(is_up, uniform / larger(up, 1e-12), (uniform - up) / larger(down, 1e-12))
+        return Jump(
+            occurs=is_large | usual.occurs,
+            upward=jnp.where(is_large, is_up, usual.upward),
+            excess=jnp.where(is_large, _one_of(is_up, self.up, self.down).excess(share), usual.excess),
+        )
+
+    def _log_density(self, law: JumpLaw, jump: Jump) -> PerPath:
+        """The log density of a step's jump, or of there being none, where jumps are tilted and relative to the market's."""
+        own_way = law.probability * jnp.where(jump.upward, law.upward, 1 - law.upward)
+        large = _one_of(jump.upward, self.up, self.down)
+        ratio = large.probability * (1 - law.probability) / larger(own_way, 1e-12) * large.density(jump.excess)
+        of_none = jnp.log1p(-self.up.probability - self.down.probability)
+        return jnp.where(jump.occurs, jnp.log1p(ratio), of_none)
+
+    def end_of_block(self, state: Draw | None) -> tuple[Draw | None, tuple[PerPath, PerPath] | None]:
+        assert state is not None
+        zero = jnp.zeros_like(state.returns)
+        return state._replace(returns=zero, volatilities=zero), (state.returns, state.volatilities)
+
+    def drawn(self, state: Draw | None, sums: tuple[PerPath, PerPath] | None, block: int) -> Drawn | None:
+        assert state is not None
+        assert sums is not None
+        jumps = (state.log_jumps, state.jumps, state.jumps_expected, state.largest_jump)
+        drawn = Drawn(state.start, *sums, *jumps, weight=None)
+        return drawn._replace(weight=jnp.exp(-jax.nn.logsumexp(log_densities(self, drawn, block), axis=0)))
+
+
+def log_densities(sampling: ImportanceSampling, drawn: Drawn, block: int) -> Float[Array, "component path"]:
+    """Log of each component's share times the density of a path under it, relative to the market's law; `block` is the number
+    of steps in a block."""
+    c = sampling.components
+    sums = [
+        jnp.concatenate([jnp.zeros_like(by_block[:1]), jnp.cumsum(by_block, axis=0)])
+        for by_block in (drawn.returns, drawn.volatilities)
+    ]
+    blocks = len(drawn.returns)
+    end = jnp.minimum(c.first + c.length, blocks)
+    result = (
+        jnp.log(c.share)[:, None] + _shifted(c.start[:, None], drawn.start, 1) + c.tilted[:, None] * drawn.log_jumps
+    )
+    for total, before, burst in zip(
+        sums, (c.before_return, c.before_volatility), (c.burst_return, c.burst_volatility), strict=True
+    ):
+        result += _shifted(before[:, None], total[c.first], block * c.first[:, None])
+        result += _shifted(burst[:, None], total[end] - total[c.first], block * (end - c.first)[:, None])
+    return result
+
+
+def _shifted(shift: Float[Array, "component one"], total: Float[Array, "..."], count: Array | int) -> Array:
+    """Log density of `count` normals with the given total under a shift, relative to none."""
+    return shift * total - count * shift**2 / 2
+
+
+def block_of(steps: int) -> int:
+    """Steps in a block where paths are weighted: two dozen blocks at least, where there are as many steps, since bursts are told
+    apart by the block that they start in."""
+    return longest_divisor(steps, max(1, min(24, steps // 24)))
+
+
+def longest_divisor(number: int, most: int) -> int:
+    return max(length for length in range(1, most + 1) if number % length == 0)
