@@ -13,7 +13,7 @@ from calibrate.constraints import Constraint, Outcomes
 from calibrate.metrics import Estimate
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
-from calibrate.rare_events import Chosen, choose
+from calibrate.rare_events import Chosen, Guess, choose
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Sample, Scenario, simulate
 from calibrate.weighing import Diagnosis, diagnose
@@ -89,11 +89,22 @@ def measured(
     paths: int,
     stage: str,
     listener: Listener,
+    weighted_paths: int | None = None,
+    start: Guess | None = None,
 ) -> tuple[Sample, Chosen]:
-    """Outcomes under a policy, drawn in the way that suits what the limits are about."""
+    """Outcomes under a policy, drawn in the way that suits what the limits are about. Of weighted paths there may be fewer;
+    `start` is what was learned about them nearby."""
     chosen = choose(
-        scenario, parameters, constraints, kind=sampling, at_limit=False, seed=seed, listener=listener
-    )  # fmt: skip
+        scenario,
+        parameters,
+        constraints,
+        kind=sampling,
+        at_limit=False,
+        seed=seed,
+        listener=listener,
+        start=start,
+    )
+    paths = paths if chosen.sampling is None else weighted_paths or paths
     done = listener.stage(stage, paths)
     sample = simulate(scenario, parameters, seed=seed, paths=paths, sampling=chosen.sampling, on_progress=done)
     return sample, chosen

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from calibrate.optimise import Problem, paths_kept
+from calibrate.optimise import Problem, nearest
 from calibrate.progress import Listener
 from calibrate.sampling import Sampling
 from calibrate.simulate import Sample, simulate
-from calibrate.weighing import level_of
 
 # How far before the solution and beyond the tighter one a line reaches, in units of the way between them.
 _LOOSEST, _TIGHTEST = -1.0, 3.0
@@ -58,12 +57,7 @@ class FreshPaths:
             sampling=sampling,
             on_progress=done,
         )
-        distance, weights = sample.values["distance"], sample.weights
-        kept = paths_kept(problem.constraints, paths)
-        if weights is None:
-            self._numbers = np.sort(np.argsort(-distance, kind="stable")[:kept])
-        else:
-            self._numbers = np.flatnonzero(distance >= level_of(distance, weights, kept / paths))
+        self._numbers = nearest(problem.constraints, sample.values["distance"], sample.weights)
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         """By which factor the limits are exceeded, at most, where each is to be at its target."""

@@ -17,8 +17,8 @@ from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FrozenSample, Problem, solve
 from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent
-from calibrate.rare_events import Chosen
-from calibrate.recommend import headrooms
+from calibrate.rare_events import Chosen, Guess
+from calibrate.recommend import headrooms, rehearsed
 from calibrate.shocks import derived_seed
 from calibrate.simulate import values_of
 
@@ -48,7 +48,7 @@ class FrontierPoint(NamedTuple):
 def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], listener: Listener) -> list[FrontierPoint]:
     """Certified points of the sweep, and the named policies on the same paths."""
     start = values_of(problem.incumbent, problem.names)
-    found: list[tuple[str, float, Parameters]] = []
+    found: list[tuple[str, float, Parameters, Guess | None]] = []
     chosen: Chosen | None = None
     done = listener.stage("frontier: searching", len(sweep.tolerances))
     for tolerance in sorted(sweep.tolerances, reverse=True):
@@ -58,9 +58,9 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
             listener.note(f"tolerance {tolerance:.2g}: no policy within the bounds keeps it; left out")
             continue
         start = solution
-        found.append(("frontier", float(tolerance), problem.at(solution)))
-    found += [(label, float("nan"), parameters) for label, parameters in named.items()]
-    done = listener.stage("frontier: certifying", sweep.paths * len(found))
+        found.append(("frontier", float(tolerance), problem.at(solution), chosen.guess))
+    found += [(label, float("nan"), parameters, None) for label, parameters in named.items()]
+    done = listener.stage("frontier: certifying", len(found))
     return [_certified(problem, *point, sweep, done) for point in found]
 
 
@@ -81,16 +81,25 @@ def _solve_at(
         chosen=before,
     )
     chosen = sample.learn(start)
-    # Noise of the search and of the certificate both stand between the aim and the tolerance.
-    together = 1 / (1 / sample.paths + 1 / sweep.paths)
-    aim = headrooms(constraints, chosen, int(together), sweep.confidence)
+    if sample.weighted:
+        fresh = rehearsed(sweep.paths)
+    else:
+        # Noise of the search and of the certificate both stand between the aim and the tolerance.
+        fresh = int(1 / (1 / sample.paths + 1 / sweep.paths))
+    aim = headrooms(constraints, chosen, fresh, sample.paths, sweep.confidence)
     solution = solve(sample, start, aim, rounds=2)
     return (solution.point if solution.feasible else None), sample.learn(solution.point)
 
 
 def _certified(
-    problem: Problem, label: str, tolerance: float, parameters: Parameters, sweep: Sweep, done: Callable[[int], None]
-) -> FrontierPoint:  # fmt: skip
+    problem: Problem,
+    label: str,
+    tolerance: float,
+    parameters: Parameters,
+    learned: Guess | None,
+    sweep: Sweep,
+    done: Callable[[int], None],
+) -> FrontierPoint:
     asked = InsolvencyProbability(float(np.min(sweep.tolerances)) if np.isnan(tolerance) else tolerance)
     sample, _ = measured(
         problem.scenario,
@@ -101,8 +110,10 @@ def _certified(
         paths=sweep.paths,
         stage="",
         listener=Silent(),
+        weighted_paths=rehearsed(sweep.paths),
+        start=learned,
     )
-    done(sweep.paths)
+    done(1)
     certified = not np.isnan(tolerance) and hold(asked, sample.values, sample.weights, sweep.confidence).satisfied
     metrics = metrics_of(sample, sweep.tail_level)
-    return FrontierPoint(label, tolerance, parameters, metrics, certified, sweep.paths)
+    return FrontierPoint(label, tolerance, parameters, metrics, certified, sample.paths)

@@ -19,6 +19,7 @@ from calibrate.rare_events import Chosen, choose
 from calibrate.sampling import Sampling
 from calibrate.simulate import Sample, Scenario, simulate, with_values
 from calibrate.trust_region import Local, minimise
+from calibrate.weighing import level_of
 
 # Paths for the objective: means of margin and user cost vary little from path to path.
 _OBJECTIVE_PATHS = 1024
@@ -106,9 +107,19 @@ def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
     return min(paths, max(1024, round(share * paths)))
 
 
+def nearest(
+    constraints: tuple[Constraint, ...], distance: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:  # fmt: skip
+    """The numbers of the paths that come near enough to insolvency to matter to the limits."""
+    if weights is None:
+        return np.sort(np.argsort(-distance, kind="stable")[: paths_kept(constraints, len(distance))])
+    share = max(constraint.share_of_paths for constraint in constraints)
+    return np.flatnonzero(distance >= level_of(distance, weights, share))
+
+
 class FrozenSample:
     """A problem on a fixed set of paths: evaluated, with derivatives, on those that matter. Where paths are drawn from where
-    losses are, there are fewer of them, and all matter."""
+    losses are, fewer are needed."""
 
     def __init__(
         self,
@@ -154,7 +165,7 @@ class FrozenSample:
 
     @property
     def _objective_paths(self) -> np.ndarray:
-        return self._near if self.weighted else np.arange(min(self.paths, _OBJECTIVE_PATHS))
+        return np.arange(min(self.paths, _OBJECTIVE_PATHS * (2 if self.weighted else 1)))
 
     def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
         """Simulate every path at `point` and keep the numbers of those that come nearest to insolvency, many times as many
@@ -163,8 +174,7 @@ class FrozenSample:
         self.learn(point)
         sample = self._distances(point)
         distance = sample.values["distance"]
-        kept = self.paths if self.weighted else paths_kept(constraints, self.paths)
-        self._near = np.sort(np.argsort(-distance, kind="stable")[:kept])
+        self._near = nearest(constraints, distance, sample.weights)
         for constraint, factor in zip(constraints, tightening, strict=True):
             if isinstance(constraint, InsolvencyProbability):
                 self._width = smoothing_width(distance, sample.weights, constraint.limit * factor)
@@ -172,8 +182,6 @@ class FrozenSample:
 
     def missed(self, point: np.ndarray) -> int:
         """How many paths that are insolvent at `point` the search does not look at."""
-        if self.weighted:
-            return 0
         return int(np.setdiff1d(np.flatnonzero(self._distances(point).values["distance"] > 0), self._near).size)
 
     def _distances(self, point: np.ndarray) -> Sample:

@@ -211,7 +211,8 @@ def choose(
         terms = [c.terms(c.contribution(sample.values), sample.weights, at_limit=at_limit) for c in constraints]
         return Pilot(sampling, sample.weights, sample.drawn, sample.values["distance"], terms)
 
-    found, number, settled = pilot(0), 1, 0
+    # What was learned nearby has to be learned only once more.
+    found, number, settled = pilot(0), 1, 0 if start is None else 1
     while settled < _SETTLED and number < _ROUNDS:
         matters, enough = _importance(found)
         guess = learned(guess, found.sampling, found.drawn, found.weights * matters, block)

@@ -53,19 +53,20 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
     chosen = sample.learn(start)
-    aim = headrooms(problem.constraints, chosen, effort.paths, effort.confidence)
+    aim = headrooms(problem.constraints, chosen, effort.paths, rehearsed(effort.paths), effort.confidence)
     solution = solve(sample, start, aim)
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
 
     tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True)
     line = Line(solution.point, tighter.point, problem.low, problem.high)
+    sampling = sample.learn(solution.point).sampling
     fresh = FreshPaths(
         problem,
         line.at(0),
         seed=derived_seed(effort.seed, "rehearsal"),
-        paths=rehearsed(effort.paths) if sample.weighted else effort.paths,
-        sampling=sample.learn(solution.point).sampling,
+        paths=effort.paths if sampling is None else rehearsed(effort.paths),
+        sampling=sampling,
         listener=listener,
     )
     certificate = None
@@ -104,13 +105,15 @@ def rehearsed(paths: int) -> int:
     return max(paths // 5, min(paths, 10_000))
 
 
-def headrooms(constraints: tuple[Constraint, ...], chosen: Chosen, paths: int, confidence: float) -> np.ndarray:
-    """The share of each limit to aim at, so that a first certificate is granted nine times in ten."""
+def headrooms(
+    constraints: tuple[Constraint, ...], chosen: Chosen, paths: int, fitted_on: int, confidence: float
+) -> np.ndarray:
+    """The share of each limit to aim at, so that a first certificate of `paths` paths is granted nine times in ten to a policy
+    that was fitted on others, `fitted_on` where they are weighted."""
     if chosen.sampling is None:
         return np.array([headroom(constraint, paths, confidence) for constraint in constraints])
-    # Relative errors of the certificate, and of the rehearsal that the policy is moved by.
-    own, rehearsal = (np.sqrt(chosen.relative_variance / count) for count in (paths, rehearsed(paths)))
-    within = norm.ppf(confidence_of_attempt(confidence, 1)) * own + norm.ppf(_CHANCE) * np.hypot(own, rehearsal)
+    own, fitted = (np.sqrt(chosen.relative_variance / count) for count in (paths, fitted_on))
+    within = norm.ppf(confidence_of_attempt(confidence, 1)) * own + norm.ppf(_CHANCE) * np.hypot(own, fitted)
     return np.maximum(1 / (1 + within), 1 / _TIGHTEN_AT_MOST)
 
 
