@@ -212,7 +212,7 @@ class SimulationSection(Section):
 
 class FrontierSection(Section):
     """Tolerances of the sweep, evenly spaced in logarithms, and the fresh paths that certify its points. `alternatives` are
-    measured on the same paths. `x` and `y` are what the picture shows; the sweep is the same whatever it shows."""
+    measured as its points are. `x` and `y` are what the picture shows; the sweep is the same whatever it shows."""
 
     loosest: Tolerance = 0.1
     strictest: Tolerance = 1e-4

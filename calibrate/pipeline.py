@@ -180,7 +180,7 @@ def limits_of(job: Job, assembled: Assembled) -> tuple[Constraint, ...]:
 
 
 def _swept(job: Job, assembled: Assembled, problem: Problem, named: dict[str, Parameters], listener: Listener) -> Swept:
-    """The frontier of a job, with the named policies and the job's alternatives on the same paths."""
+    """The frontier of a job, with the named policies and the job's alternatives measured as its points are."""
     dtype = assembled.scenario.dtype
     alternatives = {
         name: assembled.incumbent._replace(policy=policy_of(values, dtype))

@@ -25,7 +25,7 @@ OTHER_AXES = (
 )
 
 STANDINGS = (
-    "How far each policy is from the line, measured on the same paths as its points: what the line offers at the same "
+    "How far each policy is from the line, measured as its points are: what the line offers at the same "
     "insolvency probability, and at the same leverage. Where the sweep of tolerances does not reach that far, nothing is "
     "said. The search may weigh what liquidated users pay against leverage: then a policy that costs them more can stand "
     "below the line. A point is called beaten when another one offers at least as much leverage and its whole error bar lies lower."

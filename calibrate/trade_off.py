@@ -1,9 +1,9 @@
 """The trade-off curve in numbers: which points are beaten, how much the whole is worth, and where the named policies stand.
 
-Everything is read off the table of the frontier. Its rows share their paths, so that their errors rise and fall together and
-differences between them are sharper than their own intervals say. How much sharper, intervals cannot tell; every error given
-here is therefore on the safe side: that of a sum takes the parts as if they erred in one direction, that of a difference takes
-them as if they had nothing in common.
+Everything is read off the table of the frontier. Rows that share their paths err together, so that differences between them are
+sharper than their own intervals say; rows whose paths were drawn to suit them have little in common. Intervals cannot tell how
+much, so every error given here is on the safe side: that of a sum takes the parts as if they erred in one direction, that of a
+difference takes them as if they had nothing in common.
 """
 
 from typing import NamedTuple
