@@ -46,11 +46,20 @@ def run(job: JobFile, set_: Overrides = None, output: Output = None, as_json: As
     with _interruptible(), terminal.Live() as live:
         result = run_job(loaded, output or _new_folder(job, "runs"), live)
     if as_json:
-        _print_json({"folder": str(result.folder), "recommended": result.recommended, "metrics": result.metrics})
+        _print_json(
+            {
+                "folder": str(result.folder),
+                "recommended": result.recommended,
+                "metrics": result.metrics,
+                "trade_off": result.trade_off,
+            }
+        )
     else:
         _print(terminal.policy_table(result.recommended), terminal.headline_table(result.metrics))
         if result.recommended["sensitivities"]:
             _print(terminal.sensitivity_table(result.recommended))
+        for line in terminal.standing_lines(result.trade_off):
+            typer.echo(line)
         typer.echo(f"{result.status}: {result.recommended['message']}")
         typer.echo(f"report: {result.folder / 'report.html'}")
     if result.status != "certified":
@@ -79,19 +88,23 @@ def simulate(
 
 @app.command()
 def frontier(job: JobFile, set_: Overrides = None, output: Output = None, as_json: AsJson = False) -> None:
-    """Sweep the insolvency tolerance and draw insolvency against efficiency."""
+    """Sweep the insolvency tolerance, draw insolvency against efficiency, and place policies against the curve."""
     loaded = _load(job, set_)
     from calibrate import terminal
     from calibrate.pipeline import frontier_job
 
     folder = output or _new_folder(job, "frontiers")
     with _interruptible(), terminal.Live() as live:
-        table = frontier_job(loaded, folder, live)
+        table, trade_off = frontier_job(loaded, folder, live)
     if as_json:
-        _print_json({"folder": str(folder), "frontier": json.loads(table.to_json(orient="records"))})
+        rows = json.loads(table.to_json(orient="records"))
+        _print_json({"folder": str(folder), "frontier": rows, "trade_off": trade_off})
     else:
-        shown = table[["label", "tolerance", "insolvency_probability", "standard_error", "max_leverage", "certified"]]
+        names = ["label", "tolerance", "insolvency_probability", "standard_error", "max_leverage"]
+        shown = table[[*names, "certified", "dominated"]]
         typer.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+        for line in (*terminal.standing_lines(trade_off), terminal.hypervolume_line(trade_off)):
+            typer.echo(line)
         typer.echo(f"figures: {folder / 'frontier.html'}")
 
 

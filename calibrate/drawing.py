@@ -22,6 +22,7 @@ C = TypeVar("C", alt.LayerChart, alt.VConcatChart)
 
 WIDTH = 665.0  # of the plotting area; about 760 with the axis
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#007F5F", "#E69F00"
+PURPLE, BROWN = "#8A3B7C", "#6E5200"
 INK, MUTED, GRID, AXIS = "#1f2933", "#5b6673", "#e6e9ee", "#9aa5b1"
 FONT = "Arial, Helvetica, Liberation Sans, sans-serif"
 ROLES = {  # colour and shape; what was found but not certified is not called a recommendation
@@ -29,6 +30,11 @@ ROLES = {  # colour and shape; what was found but not certified is not called a 
     "recommended": (GREEN, "square"),
     "best found": (GREEN, "square"),
 }
+OTHERS = [  # of the policies that a job names
+    (colour, shape)
+    for colour in (PURPLE, BROWN)
+    for shape in ("triangle-up", "cross", "triangle-right", "triangle-left")
+]
 PERCENT_LABELS = "format(100 * datum.value, '.2~r') + ' %'"
 # The browser itself is told to load nothing from anywhere.
 CONTENT_POLICY = (

@@ -1,9 +1,10 @@
 """The picture that a venue decides by: how likely is insolvency at each level of leverage, and what buys each point.
 
 The upper panel shows the probability with its interval on a logarithmic axis, the lower panels the parameters that
-change along the frontier, all over the same leverage. A point at which no simulated path failed stands at its upper
-limit as an open triangle, because a logarithmic axis has no zero; points whose certificate was refused are hollow. The
-points that matter most carry their names, placed where there is room.
+change along the frontier, all over the same leverage; a job may ask for other axes (`frontier_axes.py`). A point at which no
+simulated path failed stands at its upper limit as an open triangle, because a logarithmic axis has no zero; points whose
+certificate was refused are hollow, and points that another one beats are grey, off the line. Policies with a name carry it,
+placed where there is room.
 """
 
 import math
@@ -15,9 +16,11 @@ import pandas as pd
 
 from calibrate import wording
 from calibrate.drawing import (
+    AXIS,
     BLUE,
     INK,
     MUTED,
+    OTHERS,
     PERCENT_LABELS,
     ROLES,
     WIDTH,
@@ -27,13 +30,14 @@ from calibrate.drawing import (
     padded,
     styled,
 )
+from calibrate.frontier_axes import HORIZONTAL, VERTICAL, Horizontal, Vertical, shortfall_columns, subject
 from calibrate.placement import LINE, Pixel, Placer, Spot, along
 
 HEIGHT, PARAMETER_HEIGHT = 370.0, 78.0
-CERTIFIED, UNCERTIFIED, UNSEEN = "certified", "not certified", "no insolvency seen: upper limit"
-KINDS = {CERTIFIED: (BLUE, "circle"), UNCERTIFIED: ("white", "circle"), UNSEEN: ("white", "triangle-down")}
+CERTIFIED, UNCERTIFIED, BEATEN = "certified", "not certified", "beaten by another point"
+MARKER = ((0, 0), (-6, 0), (6, 0), (0, -6), (0, 6))  # how far a point reaches from its centre
 MEASURED = ("insolvency_probability", "max_leverage", "margin_per_oi", "user_cost", "bad_debt")
-BOOKKEEPING = ("label", "tolerance", "standard_error", "low", "high", "certified", "paths")
+BOOKKEEPING = ("label", "tolerance", "standard_error", "low", "high", "certified", "dominated", "paths")
 
 
 class Frontier(NamedTuple):
@@ -42,17 +46,25 @@ class Frontier(NamedTuple):
     points: pd.DataFrame
     parameters: list[str]
     tips: list[str]
-    leverage: tuple[float, float]
-    probability: tuple[float, float]
+    x: Horizontal
+    y: Vertical
+    risk: str
+    across: tuple[float, float]
+    upright: tuple[float, float]
+    tolerance: float | None
 
     def extent(self) -> float:
         """Room for the numbers of the vertical axes, the same in all panels so that their headings line up."""
-        return 16 + 6.8 * max(len(wording.percent(tick)) for tick in [1e-3, *log_ticks(self.probability)])
+        return 16 + 6.8 * max(len(wording.percent(tick)) for tick in [1e-3, *log_ticks(self.upright)])
 
-    def tolerance(self) -> float | None:
-        """What was asked of the point that the run is about, if there is one."""
-        asked = self.points.loc[self.points["label"] != "frontier", "tolerance"].dropna()
-        return float(asked.iloc[0]) if len(asked) else None
+    def kinds(self) -> dict[str, tuple[str, str, str]]:
+        """Outline, filling and shape of the points of the sweep."""
+        return {
+            CERTIFIED: (BLUE, BLUE, "circle"),
+            UNCERTIFIED: (BLUE, "white", "circle"),
+            BEATEN: (AXIS, AXIS, "circle"),
+            self.y.unseen: (BLUE, "white", "triangle-down"),
+        }
 
 
 class Axes(NamedTuple):
@@ -67,48 +79,85 @@ class Axes(NamedTuple):
 
 
 def frontier_chart(
-    frontier: pd.DataFrame, name: str, horizon_days: float, *, free: Sequence[str] | None = None
+    frontier: pd.DataFrame,
+    name: str,
+    horizon_days: float,
+    *,
+    x: str = "max_leverage",
+    y: str = "insolvency_probability",
+    free: Sequence[str] | None = None,
 ) -> alt.VConcatChart:
     """How likely is insolvency at each level of leverage, and which parameters buy it?
 
-    `frontier` has one row per point of the trade-off (`label` is "frontier"), one for the incumbent and one for what
-    a run proposes ("recommended", or "best found" where the certificate was refused). `free` names the parameters to
-    draw; by default those that vary along the frontier.
+    `frontier` has one row per point of the trade-off (`label` is "frontier"), one for the incumbent, one for what a run
+    proposes ("recommended", or "best found" where the certificate was refused), and one for each alternative under its name.
+    `x` and `y` choose other axes. `free` names the parameters to draw; by default those that vary along the frontier.
     """
-    prepared = prepare(frontier)
+    prepared, horizon = prepare(frontier, x, y), wording.horizon(horizon_days)
     drawn = [key for key in prepared.parameters if (_varies(frontier, key) if free is None else key in free)]
     hover = alt.selection_point(name="hover", fields=["point"], on="pointerover", clear="pointerout", empty=False)
-    panels = [_trade_off(prepared, horizon_days, hover, last=not drawn)]
-    panels += [_along_the_frontier(prepared, key, hover, last=key == drawn[-1]) for key in drawn]
+    panels = [_trade_off(prepared, horizon, hover, last=not drawn)]
+    panels += [_along_the_frontier(prepared, key, horizon, hover, last=key == drawn[-1]) for key in drawn]
     subtitle = [
-        f"Chance that losses exceed the insurance fund within {wording.horizon(horizon_days)}, by leverage offered.",
-        "Lower and further right is better. Bars are 95 % intervals, on paths that the search did not use.",
+        f"{prepared.y.told.format(horizon=horizon)}, by {prepared.x.told}.",
+        f"Lower and {prepared.x.better} is better. Bars are 95 % intervals, on paths that the search did not use.",
     ]
+    if (x, y) != ("max_leverage", "insolvency_probability"):
+        subtitle.append(
+            "The sweep was made for insolvency against leverage; here its points are seen from another side."
+        )
     # The rows belong to the whole; layers that carried their own copies would make drawing slow.
     chart = alt.VConcatChart(vconcat=panels, data=prepared.points, spacing=18)
-    return styled(chart, f"{name}: insolvency against leverage", subtitle)
+    return styled(chart, f"{name}: {subject(x, y)}", subtitle)
 
 
-def prepare(frontier: pd.DataFrame) -> Frontier:
+def prepare(frontier: pd.DataFrame, x: str = "max_leverage", y: str = "insolvency_probability") -> Frontier:
     """Decide how every point is drawn, before anything is."""
+    across, upright = HORIZONTAL[x], VERTICAL[y]
     points = frontier.sort_values("max_leverage", kind="stable").reset_index(drop=True)
     parameters = _parameters(points)
     tips = [_tooltip(row, parameters) for _, row in points.iterrows()]
-    seen = points["insolvency_probability"] > 0
-    certified = points["certified"].map(is_true)
-    points["point"] = range(len(points))
-    points["kind"] = certified.map({True: CERTIFIED, False: UNCERTIFIED}).where(seen, UNSEEN)
-    points["shown"] = points["insolvency_probability"].where(seen, points["high"])
-    colours, shapes = zip(*(ROLES.get(label, (BLUE, "circle")) for label in points["label"]), strict=True)
-    points["colour"], points["shape"] = colours, shapes
-    points["shape"] = points["shape"].where(seen, "triangle-down")
-    # What no tolerance was asked of, such as the incumbent, was not refused a certificate either.
-    points["inside"] = points["colour"].where(seen & (certified | points["tolerance"].isna()), "white")
-    tolerances = points["tolerance"].dropna()
-    domain = log_domain(points["shown"], points["low"], [*points["high"], *tolerances])
-    points["bar_low"], points["shown"] = (points[key].clip(lower=domain[0]) for key in ("low", "shown"))
+    value, low, high = upright.columns(points.columns)
+    points["point"], points["role"] = range(len(points)), points["label"].isin(list(ROLES))
+    points["seen"] = points[value] > 0
+    points["shown"] = points[value].where(points["seen"], points[high])
+    points["bar_low"], points["bar_high"] = points[low], points[high]
+    error = 0.0 if across.error is None else 1.96 * points[across.error].fillna(0.0)
+    points["bar_left"], points["bar_right"] = points[across.column] - error, points[across.column] + error
+    points = points.join(_looks(points, upright))
+    asked = points.loc[points["label"] != "frontier", "tolerance"].dropna()
+    tolerances = list(points["tolerance"].dropna()) if y == "insolvency_probability" else []
+    domain = log_domain(points["shown"], points["bar_low"], [*points["bar_high"], *tolerances])
+    for key in ("bar_low", "shown"):
+        points[key] = points[key].clip(lower=domain[0])
     points = points.join(pd.DataFrame([list(tip.values()) for tip in tips]).add_prefix("tip"))
-    return Frontier(points, parameters, list(tips[0]), padded(points["max_leverage"], 0.06), domain)
+    return Frontier(
+        points,
+        parameters,
+        list(tips[0]),
+        across,
+        upright,
+        wording.metric_name(value),
+        padded([*points["bar_left"], *points["bar_right"]], 0.06),
+        domain,
+        float(asked.iloc[0]) if len(asked) and tolerances else None,
+    )
+
+
+def _looks(points: pd.DataFrame, upright: Vertical) -> pd.DataFrame:
+    """What kind of point each row is, with its colour, shape and inside."""
+    seen, certified, beaten = points["seen"], points["certified"].map(is_true), points["dominated"].map(is_true)
+    of_sweep = points["label"] == "frontier"
+    kind = certified.map({True: CERTIFIED, False: UNCERTIFIED}).mask(beaten, BEATEN).where(seen, upright.unseen)
+    others = sorted(label for label in points["label"] if label not in ROLES and label != "frontier")
+    named = {label: OTHERS[i % len(OTHERS)] for i, label in enumerate(others)} | ROLES
+    colours, shapes = zip(*(named.get(label, (BLUE, "circle")) for label in points["label"]), strict=True)
+    looks = pd.DataFrame({"kind": kind, "colour": colours, "shape": shapes})
+    looks["colour"] = looks["colour"].mask(of_sweep & (kind == BEATEN), AXIS)
+    looks["shape"] = looks["shape"].where(seen, "triangle-down")
+    # What no tolerance was asked of, such as the incumbent, was not refused a certificate either.
+    solid = seen & (certified | points["tolerance"].isna() | (of_sweep & (kind == BEATEN)))
+    return looks.assign(inside=looks["colour"].where(solid, "white"))
 
 
 def _parameters(frontier: pd.DataFrame) -> list[str]:
@@ -130,6 +179,7 @@ def _tooltip(row: pd.Series, parameters: Sequence[str]) -> dict[str, str]:
     asked, seen = not pd.isna(row["tolerance"]), row["insolvency_probability"] > 0
     probability = wording.percent(row["insolvency_probability"], row["standard_error"])
     verdict = f", {CERTIFIED if is_true(row['certified']) else UNCERTIFIED}" if asked else ""
+    verdict += f", {BEATEN}" if is_true(row["dominated"]) else ""
     texts = {
         "Point": f"{row['label']}{verdict}",
         "Tolerance": wording.percent(row["tolerance"]),
@@ -139,53 +189,63 @@ def _tooltip(row: pd.Series, parameters: Sequence[str]) -> dict[str, str]:
         "Initial margin": wording.percent(row["margin_per_oi"], row["margin_per_oi_standard_error"]),
         "Cost to liquidated users": wording.percent(row["user_cost"], row["user_cost_standard_error"]),
     }
-    texts |= {
-        wording.metric_name(str(key)): wording.percent(row[key]) for key in row.index if str(key).startswith("bad_debt")
-    }
+    shortfall, *_ = shortfall_columns(row.index)
+    texts[wording.metric_name(shortfall)] = wording.percent(row[shortfall], row[f"{shortfall}_standard_error"])
     texts["Simulated paths"] = wording.count(row["paths"])
     return texts | {_parameter_title(key): wording.setting(row[key]) for key in parameters}
 
 
-def _trade_off(frontier: Frontier, horizon_days: float, hover: alt.Parameter, *, last: bool) -> alt.LayerChart:
-    """The upper panel: probability on a logarithmic axis, the named points labelled where there is room."""
+def _trade_off(frontier: Frontier, horizon: str, hover: alt.Parameter, *, last: bool) -> alt.LayerChart:
+    """The upper panel: the risk on a logarithmic axis, the named points labelled where there is room."""
     axis = alt.Axis(
-        values=log_ticks(frontier.probability), labelExpr=PERCENT_LABELS, title=None, minExtent=frontier.extent()
+        values=log_ticks(frontier.upright), labelExpr=PERCENT_LABELS, title=None, minExtent=frontier.extent()
     )
-    axes = Axes(
-        _leverage(frontier, first=True, last=last), alt.Scale(type="log", domain=frontier.probability, nice=False), axis
-    )
-    bars = _only("datum.insolvency_probability > 0").mark_rule(strokeWidth=1.6)
+    scale = alt.Scale(type="log", domain=frontier.upright, nice=False)
+    axes = Axes(_shared(frontier, horizon, first=True, last=last), scale, axis)
     layers = [
         *_tolerance_rule(frontier, axes),
         _line(f"datum.kind === '{CERTIFIED}'").encode(**axes.at("shown")),
-        bars.encode(**axes.at("bar_low"), y2="high:Q", color=alt.Color("colour:N", scale=None)),
+        *_bars(frontier, axes),
         _marks(frontier, legend=True).encode(**axes.at("shown")),
-        _named_marks().encode(**axes.at("shown")),
+        *(named.encode(**axes.at("shown")) for named in _named_marks()),
         *_labels(frontier, axes),
         *_hover(frontier, axes, "shown", hover),
     ]
-    title = f"Insolvency probability within {wording.horizon(horizon_days)} (per cent, logarithmic axis)"
-    return _panel(layers, title, HEIGHT)
+    return _panel(layers, frontier.y.title.format(risk=frontier.risk, horizon=horizon), HEIGHT)
 
 
-def _along_the_frontier(frontier: Frontier, key: str, hover: alt.Parameter, *, last: bool) -> alt.LayerChart:
+def _bars(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
+    """Intervals upright, and along the other axis too where they are wide enough to be seen."""
+    colour = alt.Color("colour:N", scale=None)
+    bars = [_only("datum.seen").mark_rule(strokeWidth=1.6).encode(**axes.at("bar_low"), y2="bar_high:Q", color=colour)]
+    if frontier.x.error is not None:
+        left = alt.X("bar_left:Q", scale=axes.x["scale"], axis=axes.x["axis"])
+        place = axes.at("shown") | {"x": left, "x2": "bar_right:Q"}
+        bars.append(alt.Chart().mark_rule(strokeWidth=1.6).encode(**place, color=colour))
+    return bars
+
+
+def _along_the_frontier(
+    frontier: Frontier, key: str, horizon: str, hover: alt.Parameter, *, last: bool
+) -> alt.LayerChart:
     """One lower panel: the value of one parameter at every point of the frontier."""
     scale = alt.Scale(domain=padded(frontier.points[key], 0.15), nice=False, zero=False)
-    axes = Axes(_leverage(frontier, last=last), scale, alt.Axis(tickCount=3, title=None, minExtent=frontier.extent()))
+    axis = alt.Axis(tickCount=3, title=None, minExtent=frontier.extent())
+    axes = Axes(_shared(frontier, horizon, last=last), scale, axis)
     layers = [
-        _line(f"datum.kind !== '{UNCERTIFIED}'").encode(**axes.at(key)),
+        _line(f"datum.kind !== '{UNCERTIFIED}' && datum.kind !== '{BEATEN}'").encode(**axes.at(key)),
         _marks(frontier, legend=False).encode(**axes.at(key)),
-        _named_marks().encode(**axes.at(key)),
+        *(named.encode(**axes.at(key)) for named in _named_marks()),
         *_hover(frontier, axes, key, hover),
     ]
     return _panel(layers, _parameter_title(key), PARAMETER_HEIGHT)
 
 
-def _leverage(frontier: Frontier, *, first: bool = False, last: bool) -> alt.X:
+def _shared(frontier: Frontier, horizon: str, *, first: bool = False, last: bool) -> alt.X:
     """The shared axis of all panels: numbers under the first and the last, its name under the last."""
-    title = "Highest leverage at the initial margin (position / collateral)" if last else None
-    axis = alt.Axis(title=title, labelExpr=f"datum.label + '{wording.TIMES}'", labels=last or first, tickCount=8)
-    return alt.X("max_leverage:Q", scale=alt.Scale(domain=frontier.leverage, nice=False, zero=False), axis=axis)
+    title = frontier.x.title.format(horizon=horizon) if last else None
+    axis = alt.Axis(title=title, labelExpr=frontier.x.labels, labels=last or first, tickCount=8)
+    return alt.X(f"{frontier.x.column}:Q", scale=alt.Scale(domain=frontier.across, nice=False, zero=False), axis=axis)
 
 
 def _line(condition: str) -> alt.Chart:
@@ -198,30 +258,34 @@ def _marks(frontier: Frontier, *, legend: bool) -> alt.Chart:
     marks = _only("datum.label === 'frontier'").mark_point(size=48, strokeWidth=1.7, opacity=1)
     if not legend:
         return marks.encode(
-            stroke=alt.value(BLUE), fill=alt.Fill("inside:N", scale=None), shape=alt.Shape("shape:N", scale=None)
-        )
-    present = set(frontier.points.loc[frontier.points["label"] == "frontier", "kind"])
-    kinds = [kind for kind in KINDS if kind in present]
-    fills, shapes = [KINDS[kind][0] for kind in kinds], [KINDS[kind][1] for kind in kinds]
-    key = alt.Legend(title=None, orient="top", symbolSize=70) if kinds else None
-    outlines = alt.Scale(domain=kinds, range=[BLUE] * len(kinds))  # one colour, but only so does it reach the legend
-    return marks.encode(
-        stroke=alt.Stroke("kind:N", scale=outlines, legend=key),
-        fill=alt.Fill("kind:N", scale=alt.Scale(domain=kinds, range=fills), legend=key),
-        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=shapes), legend=key),
-    )
-
-
-def _named_marks() -> alt.Chart:
-    return (
-        _only("datum.label !== 'frontier'")
-        .mark_point(size=110, strokeWidth=2, opacity=1)
-        .encode(
             stroke=alt.Stroke("colour:N", scale=None),
             fill=alt.Fill("inside:N", scale=None),
             shape=alt.Shape("shape:N", scale=None),
         )
+    present = set(frontier.points.loc[frontier.points["label"] == "frontier", "kind"])
+    kinds = {kind: looks for kind, looks in frontier.kinds().items() if kind in present}
+    key = alt.Legend(title=None, orient="top", symbolSize=70) if kinds else None
+    outlines, fills, shapes = (
+        alt.Scale(domain=list(kinds), range=[looks[part] for looks in kinds.values()]) for part in range(3)
     )
+    return marks.encode(
+        stroke=alt.Stroke("kind:N", scale=outlines, legend=key),
+        fill=alt.Fill("kind:N", scale=fills, legend=key),
+        shape=alt.Shape("kind:N", scale=shapes, legend=key),
+    )
+
+
+def _named_marks() -> list[alt.Chart]:
+    """Alternatives share many values with the incumbent: it is drawn over them, and they show around it."""
+    looks = {
+        "stroke": alt.Stroke("colour:N", scale=None),
+        "fill": alt.Fill("inside:N", scale=None),
+        "shape": alt.Shape("shape:N", scale=None),
+    }
+    sizes = {"datum.label !== 'frontier' && !datum.role": 190, "datum.role": 110}
+    return [
+        _only(whose).mark_point(size=size, strokeWidth=2, opacity=1).encode(**looks) for whose, size in sizes.items()
+    ]
 
 
 def _only(condition: str) -> alt.Chart:
@@ -229,7 +293,7 @@ def _only(condition: str) -> alt.Chart:
 
 
 def _tolerance_rule(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
-    tolerance = frontier.tolerance()
+    tolerance = frontier.tolerance
     if tolerance is None:
         return []
     rule = alt.Chart(pd.DataFrame({"tolerance": [tolerance]})).mark_rule(
@@ -252,20 +316,22 @@ def _hover(frontier: Frontier, axes: Axes, field: str, hover: alt.Parameter) -> 
 
 
 def _labels(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
-    """The names of the incumbent, the recommendation and the tolerance, each on a white halo."""
+    """The names of policies and the tolerance, each on a white halo."""
     placer = Placer(WIDTH, HEIGHT, _drawn(frontier))
     layers: list[alt.Chart] = []
-    tolerance = frontier.tolerance()
-    for _, row in frontier.points[frontier.points["label"] != "frontier"].iterrows():
-        limit = "" if row["insolvency_probability"] > 0 else "below "
-        values = f"{wording.leverage(row['max_leverage'])}, {limit}{wording.percent(row['shown'])}"
-        lines = [str(row["label"]).capitalize(), values]
-        spot = placer.place(_pixel(frontier, row["max_leverage"], row["shown"]), lines)
-        layers += _halo(axes.at("shown"), {k: row[k] for k in ("max_leverage", "shown")}, lines, spot, row["colour"])
+    tolerance = frontier.tolerance
+    across = frontier.x.column
+    named = frontier.points[frontier.points["label"] != "frontier"]
+    # What the run is about is placed first, where there is most room.
+    for _, row in named.sort_values("role", ascending=False, kind="stable").iterrows():
+        risk = ("{}" if row["seen"] else frontier.y.unseen_text).format(wording.percent(row["shown"]))
+        lines = [wording.role(str(row["label"])), f"{frontier.x.text(row[across])}, {risk}"]
+        spot = placer.place(_pixel(frontier, row[across], row["shown"]), lines)
+        layers += _halo(axes.at("shown"), {k: row[k] for k in (across, "shown")}, lines, spot, row["colour"])
     if tolerance is not None:
         lines = [f"tolerance {wording.percent(tolerance)}"]
         spots = [Spot(dx, dy, align) for dy in (-10.0, 11.0) for dx, align in ((6.0, "left"), (WIDTH - 6.0, "right"))]
-        spot = placer.place((0.0, _pixel(frontier, frontier.leverage[0], tolerance)[1]), lines, spots)
+        spot = placer.place((0.0, _pixel(frontier, frontier.across[0], tolerance)[1]), lines, spots)
         layers += _halo(axes.at("shown") | {"x": alt.value(0)}, {"shown": tolerance}, lines, spot, MUTED)
     return layers
 
@@ -290,21 +356,26 @@ def _halo(place: dict[str, Any], row: dict[str, Any], lines: Sequence[str], spot
 
 def _drawn(frontier: Frontier) -> list[Pixel]:
     """The pixels that labels should keep clear of: points, bars, the line and the tolerance."""
-    points, tolerance = frontier.points, frontier.tolerance()
-    pixels = [_pixel(frontier, x, y) for x, y in zip(points["max_leverage"], points["shown"], strict=True)]
+    points, across, tolerance = frontier.points, frontier.x.column, frontier.tolerance
+    centres = [_pixel(frontier, x, y) for x, y in zip(points[across], points["shown"], strict=True)]
+    pixels = [(x + dx, y + dy) for x, y in centres for dx, dy in MARKER]
     line = points[(points["label"] == "frontier") & (points["kind"] == CERTIFIED)]
-    pixels += along([_pixel(frontier, x, y) for x, y in zip(line["max_leverage"], line["shown"], strict=True)])
-    for x, low, high in zip(points["max_leverage"], points["bar_low"], points["high"], strict=True):
-        pixels += along([_pixel(frontier, x, low), _pixel(frontier, x, max(low, high))])
+    pixels += along([_pixel(frontier, x, y) for x, y in zip(line[across], line["shown"], strict=True)])
+    for _, row in points.iterrows():
+        x, y = row[across], row["shown"]
+        pixels += along(
+            [_pixel(frontier, x, row["bar_low"]), _pixel(frontier, x, max(row["bar_low"], row["bar_high"]))]
+        )
+        pixels += along([_pixel(frontier, row["bar_left"], y), _pixel(frontier, row["bar_right"], y)])
     if tolerance is not None:
-        pixels += along([_pixel(frontier, x, tolerance) for x in frontier.leverage])
+        pixels += along([_pixel(frontier, x, tolerance) for x in frontier.across])
     return pixels
 
 
-def _pixel(frontier: Frontier, leverage: float, probability: float) -> Pixel:
-    (left, right), (bottom, top) = frontier.leverage, frontier.probability
-    height = math.log(probability / bottom) / math.log(top / bottom)
-    return WIDTH * (leverage - left) / (right - left), HEIGHT * (1 - height)
+def _pixel(frontier: Frontier, x: float, y: float) -> Pixel:
+    (left, right), (bottom, top) = frontier.across, frontier.upright
+    height = math.log(y / bottom) / math.log(top / bottom)
+    return WIDTH * (x - left) / (right - left), HEIGHT * (1 - height)
 
 
 def _parameter_title(key: str) -> str:

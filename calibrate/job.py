@@ -7,29 +7,15 @@ tables before checking, and are recorded with the run.
 
 import difflib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from calibrate.errors import Problem, UserError, raise_all
-
-
-def _whole(value: object) -> object:
-    """`1e6` is how people write a number of paths; TOML calls it a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Tolerance = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
+from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 
 
 class MarketSection(Section):
@@ -154,82 +140,6 @@ class VenueSection(Section):
         return self
 
 
-class Choice(Section):
-    """A policy parameter: its incumbent `value`, whether it is `free`, and if so within which bounds and by how much it may
-    change in one proposal."""
-
-    value: float = Field(allow_inf_nan=False)
-    free: bool = False
-    low: float | None = Field(default=None, allow_inf_nan=False)
-    high: float | None = Field(default=None, allow_inf_nan=False)
-    largest_change: Positive | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Choice":
-        if self.free and (self.low is None or self.high is None):
-            raise ValueError("a free parameter needs `low` and `high`")
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"`low` is {self.low:g} and `high` {self.high:g}; expected `low` to be smaller")
-        if (self.low is not None and self.value < self.low) or (self.high is not None and self.value > self.high):
-            raise ValueError(
-                f"the incumbent value {self.value:g} lies outside its bounds [{_or_open(self.low)}, {_or_open(self.high)}]; "
-                "widen the bounds or correct the value"
-            )
-        return self
-
-    @property
-    def reach(self) -> tuple[float, float]:
-        """Lowest and highest value that may be proposed."""
-        if not self.free:
-            return self.value, self.value
-        assert self.low is not None
-        assert self.high is not None
-        change = self.largest_change or float("inf")
-        return max(self.low, self.value - change), min(self.high, self.value + change)
-
-
-def _or_open(bound: float | None) -> str:
-    return "open" if bound is None else f"{bound:g}"
-
-
-def _plain_number(value: object) -> object:
-    return {"value": float(value)} if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Parameter = Annotated[Choice, BeforeValidator(_plain_number)]
-
-
-def _between(low: float, high: float) -> Callable[[Choice], Choice]:
-    def check(choice: Choice) -> Choice:
-        given = (("value", choice.value), ("low", choice.low), ("high", choice.high))
-        outside = [
-            f"`{word}` is {number:g}" for word, number in given if number is not None and not low <= number <= high
-        ]
-        if outside:
-            raise ValueError(f"{', '.join(outside)}; expected {low:g} to {high:g}")
-        return choice
-
-    return check
-
-
-class PolicySection(Section):
-    """What the venue chooses. A plain number is fixed; a table may set it free."""
-
-    base_margin_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))]
-    volatility_multiplier: Annotated[Parameter, AfterValidator(_between(0, 100))]
-    penalty_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))]
-    margin_floor_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))] = Choice(value=0.0)
-    initial_ratio: Annotated[Parameter, AfterValidator(_between(1, 100))] = Choice(value=2.0)
-    keeper_share: Annotated[Parameter, AfterValidator(_between(0, 1))] = Choice(value=0.5)
-    forecast_memory_hours: Annotated[Parameter, AfterValidator(_between(0.01, 100_000))] = Choice(value=24.0)
-
-    def choices(self) -> dict[str, Choice]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-    def free(self) -> dict[str, Choice]:
-        return {name: choice for name, choice in self.choices().items() if choice.free}
-
-
 class ObjectiveSection(Section):
     """Minimised: margin per open interest plus `user_cost_weight` times what liquidated users pay."""
 
@@ -274,7 +184,7 @@ class SimulationSection(Section):
     step_s: Positive = 60.0
     paths: Annotated[Count, Field(ge=1_000)] = 400_000
     optimiser_paths: Annotated[Count, Field(ge=100)] | None = None
-    seed: Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)] = 1
     precision: Literal["float32", "float64"] = "float32"
     sampling: Literal["auto", "plain", "importance"] = "auto"
     tail_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
@@ -301,12 +211,16 @@ class SimulationSection(Section):
 
 
 class FrontierSection(Section):
-    """Tolerances of the sweep, evenly spaced in logarithms, and the fresh paths that certify its points."""
+    """Tolerances of the sweep, evenly spaced in logarithms, and the fresh paths that certify its points. `alternatives` are
+    measured as its points are. `x` and `y` are what the picture shows; the sweep is the same whatever it shows."""
 
     loosest: Tolerance = 0.1
     strictest: Tolerance = 1e-4
     points: Annotated[Count, Field(ge=2, le=100)] = 9
     paths: Annotated[Count, Field(ge=1_000)] = 200_000
+    x: Literal["max_leverage", "user_cost"] = "max_leverage"
+    y: Literal["insolvency_probability", "bad_debt_es"] = "insolvency_probability"
+    alternatives: list[AlternativeSection] = Field(default_factory=list, max_length=8)
 
     @model_validator(mode="after")
     def _order(self) -> "FrontierSection":
@@ -331,6 +245,11 @@ class Job(Section):
     objective: ObjectiveSection = ObjectiveSection()
     simulation: SimulationSection = SimulationSection()
     frontier: FrontierSection = FrontierSection()
+
+    def alternatives(self) -> dict[str, dict[str, float]]:
+        """The whole policy of every named alternative, by its name."""
+        incumbent = {key: choice.value for key, choice in self.policy.choices().items()}
+        return {entry.name: incumbent | entry.settings() for entry in self.frontier.alternatives}
 
 
 class LoadedJob(Section):
@@ -372,11 +291,12 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:
     """Check the tables of a job; every problem is reported with its place."""
+    repeated = [Problem(f"{place}: {where}", message) for where, message in _repeated_names(tables)]
     try:
         job = Job.model_validate(tables)
     except ValidationError as error:
-        raise UserError([_problem(place, dict(details)) for details in error.errors()]) from None
-    raise_all([Problem(f"{place}: {where}", message) for where, message in _across_sections(job)])
+        raise UserError([*(_problem(place, dict(details)) for details in error.errors()), *repeated]) from None
+    raise_all([*(Problem(f"{place}: {where}", message) for where, message in _across_sections(job)), *repeated])
     return job
 
 
@@ -398,13 +318,29 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
             wrong.append(
                 (where, f"is {delay_s:g} s, longer than the horizon of {horizon_s:g} s; nothing would be seen of it")
             )
-    policy, venue = job.policy, job.venue
-    charges = (policy.base_margin_bps, policy.volatility_multiplier, policy.margin_floor_bps)
-    allowance = venue.penalty_allowance * policy.penalty_bps.value
-    if not any((*(charge.value for charge in charges), allowance, venue.lowest_margin_bps)):
-        wrong.append(
-            ("policy", "asks for no margin at all; raise `base_margin_bps` or another part of the margin above 0")
-        )
+    incumbent = {key: choice.value for key, choice in job.policy.choices().items()}
+    alternatives = enumerate(job.alternatives().values())
+    policies = [("policy", incumbent), *((f"frontier.alternatives.{i}", values) for i, values in alternatives)]
+    for where, values in policies:
+        charges = [values[key] for key in ("base_margin_bps", "volatility_multiplier", "margin_floor_bps")]
+        allowance = job.venue.penalty_allowance * values["penalty_bps"]
+        if not any((*charges, allowance, job.venue.lowest_margin_bps)):
+            wrong.append(
+                (where, "asks for no margin at all; raise `base_margin_bps` or another part of the margin above 0")
+            )
+    return wrong
+
+
+def _repeated_names(tables: dict[str, Any]) -> list[tuple[str, str]]:
+    """Alternatives of one name. Looked for in the tables as they are read, so as to be told beside other mistakes."""
+    section = tables.get("frontier")
+    entries = section.get("alternatives") if isinstance(section, dict) else None
+    wrong, first = [], dict[str, int]()
+    for i, entry in enumerate(entries if isinstance(entries, list) else []):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and first.setdefault(same_name(name), i) != i:
+            where, other = f"frontier.alternatives.{i}.name", first[same_name(name)]
+            wrong.append((where, f"{name!r} is the name of alternatives.{other} too; give each its own"))
     return wrong
 
 
@@ -443,6 +379,8 @@ def _problem(place: str, details: dict[str, Any]) -> Problem:
         is_parameter = details["ctx"]["class_name"] == Choice.__name__
         expected = "a number, or a table with `value`, `free`, `low` and `high`" if is_parameter else "a table"
         message = f"found {_shown(details['input'])}; expected {expected}"
+    elif kind == "list_type":
+        message = f"found {_shown(details['input'])}; expected a list of tables, each under [[{where}]]"
     elif kind not in ("value_error", "too_short"):
         message = f"{message} (found {_shown(details['input'])})"
     return Problem(f"{place}: {where}" if where else place, message)

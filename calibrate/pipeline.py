@@ -5,7 +5,8 @@
       -> metrics with errors (metrics.py) and derivatives (gradient.py)
       -> the most efficient policy within its limits (optimise.py, recommend.py)
       -> certificate on fresh paths (certify.py) -> what drives the result (sensitivity.py)
-      -> the trade-off curve (frontier.py) -> run folder, figures, report (run_folder.py, report.py)
+      -> the trade-off curve (frontier.py) and where policies stand against it (trade_off.py)
+      -> run folder, figures, report (run_folder.py, report.py)
 
 Each function below is one of the things that a user asks for; the command line adds nothing to them but talk.
 """
@@ -39,6 +40,7 @@ from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
 from calibrate.sensitivity import Sensitivity, sensitivities
 from calibrate.shocks import derived_seed
+from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
 
 DESCRIPTIONS = {
     "base_margin_bps": "maintenance margin before volatility is added",
@@ -52,12 +54,21 @@ DESCRIPTIONS = {
 
 
 class Result(NamedTuple):
-    """A finished calibration: where its folder is, how it ended, and what the folder's main files hold."""
+    """A finished calibration: where its folder is, how it ended, and what the folder's main files hold (`trade_off` is
+    that of frontier.json)."""
 
     folder: Path
     status: str
     recommended: dict[str, Any]
     metrics: dict[str, Any]
+    trade_off: dict[str, Any]
+
+
+class Swept(NamedTuple):
+    """A frontier: one row a point, and what frontier.json says about the whole."""
+
+    table: pd.DataFrame
+    trade_off: dict[str, Any]
 
 
 def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
@@ -92,16 +103,16 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
                 listener=listener,
             )
         named = {"incumbent": assembled.incumbent} | ({"recommended": certified_at} if certified_at else {})
-        points = frontier(_unrestricted(problem, job), sweep_of(job), named, listener)
+        swept = _swept(job, assembled, problem, named, listener)
 
         recommended = _recommended_json(job, assembled, problem, recommendation, drivers)
         write_json(folder / "recommended.json", recommended)
         write_json(folder / "metrics.json", metrics)
-        write_table(folder / "frontier", frontier_table(points))
+        _write_frontier(folder, swept)
         write_text(folder / "run.toml", toml_text(_record(loaded, time.time() - started)))
         listener.note("writing figures and report")
         build_report(folder)
-    return Result(output, recommendation.status, recommended, metrics)
+    return Result(output, recommendation.status, recommended, metrics, swept.trade_off)
 
 
 def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> dict[str, Any]:
@@ -112,8 +123,8 @@ def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> 
     return _metrics_json(loaded.job, assembled, parameters, listener, "simulating", seed=seed)
 
 
-def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> pd.DataFrame:
-    """The frontier alone, as a folder with its table and figures."""
+def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> Swept:
+    """The frontier alone, as a folder with its tables and figures."""
     from calibrate.figures import frontier_chart, save
 
     job = loaded.job
@@ -121,12 +132,12 @@ def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> pd.Data
         started = time.time()
         assembled = assemble(loaded)
         problem = problem_of(loaded, assembled)
-        points = frontier(_unrestricted(problem, job), sweep_of(job), {"incumbent": assembled.incumbent}, listener)
-        table = frontier_table(points)
-        write_table(folder / "frontier", table)
-        save(frontier_chart(table, job.name, job.simulation.horizon_days), folder / "frontier")
+        swept = _swept(job, assembled, problem, {"incumbent": assembled.incumbent}, listener)
+        _write_frontier(folder, swept)
+        axes = swept.trade_off["axes"]
+        save(frontier_chart(swept.table, job.name, job.simulation.horizon_days, **axes), folder / "frontier")
         write_text(folder / "run.toml", toml_text(_record(loaded, time.time() - started)))
-    return table
+    return swept
 
 
 def check_job_gradients(loaded: LoadedJob, paths: int, bump: float) -> list[GradientCheck]:
@@ -166,6 +177,18 @@ def limits_of(job: Job, assembled: Assembled) -> tuple[Constraint, ...]:
         for name, limit in job.constraints.limits().items()
     }
     return tuple(constraint_of(name, limit, job.simulation.tail_level) for name, limit in limits.items())
+
+
+def _swept(job: Job, assembled: Assembled, problem: Problem, named: dict[str, Parameters], listener: Listener) -> Swept:
+    """The frontier of a job, with the named policies and the job's alternatives measured as its points are."""
+    dtype = assembled.scenario.dtype
+    alternatives = {
+        name: assembled.incumbent._replace(policy=policy_of(values, dtype))
+        for name, values in job.alternatives().items()
+    }
+    points = frontier(_unrestricted(problem, job), sweep_of(job), named | alternatives, listener)
+    table = frontier_table(points)
+    return Swept(table, _trade_off_json(job, table))
 
 
 def _unrestricted(problem: Problem, job: Job) -> Problem:
@@ -291,13 +314,29 @@ def _recommended_json(
 
 def frontier_table(points: list[FrontierPoint]) -> pd.DataFrame:
     """One row a point, in human units."""
-    return pd.DataFrame([_frontier_row(point) for point in points])
+    table = pd.DataFrame([_frontier_row(point) for point in points])
+    table.insert(list(table.columns).index("certified") + 1, "dominated", dominated(table))
+    return table
+
+
+def _trade_off_json(job: Job, table: pd.DataFrame) -> dict[str, Any]:
+    corner = {"max_leverage": NO_LEVERAGE, "insolvency_probability": job.frontier.loosest}
+    return {
+        "axes": {"x": job.frontier.x, "y": job.frontier.y},
+        "hypervolume": hypervolume(table, job.frontier.loosest).as_json() | {"reference": corner},
+        "standings": [standing.as_json() for standing in standings(table)],
+    }
+
+
+def _write_frontier(folder: Path, swept: Swept) -> None:
+    write_table(folder / "frontier", swept.table)
+    write_json(folder / "frontier.json", swept.trade_off)
 
 
 def _frontier_row(point: FrontierPoint) -> dict[str, Any]:
     m = point.metrics
     probability, margin, cost = m["insolvency_probability"], m["margin_per_oi"], m["user_cost"]
-    shortfall = next((name for name in m if name.startswith("bad_debt_es")), "bad_debt")
+    shortfall = next(name for name in m if name.startswith("bad_debt_es"))
     return {
         "label": point.label,
         "tolerance": point.tolerance,
@@ -311,6 +350,9 @@ def _frontier_row(point: FrontierPoint) -> dict[str, Any]:
         "user_cost": cost.value,
         "user_cost_standard_error": cost.standard_error,
         shortfall: m[shortfall].value,
+        f"{shortfall}_standard_error": m[shortfall].standard_error,
+        f"{shortfall}_low": m[shortfall].interval[0],
+        f"{shortfall}_high": m[shortfall].interval[1],
         "certified": point.certified,
         "paths": point.paths,
     } | policy_in_human_units(point.parameters.policy)

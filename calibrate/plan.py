@@ -35,7 +35,8 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     search = _SCREENINGS * effort.optimiser_paths + _EVALUATIONS * gradient_cost * kept
     evidence = 3 * effort.paths
     sizes = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
-    points = (len(sweep.tolerances) + 2) * sweep.paths
+    certified = len(sweep.tolerances) + 2 + len(job.frontier.alternatives)  # incumbent and recommendation are there too
+    points = certified * sweep.paths
     curve = points + float(np.sum(3 * sizes) + len(sizes) * 14 * gradient_cost * kept)
     seconds = {
         name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))

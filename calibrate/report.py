@@ -18,7 +18,9 @@ import pandas as pd
 from calibrate import drawing, markup, wording
 from calibrate import report_words as words
 from calibrate.figures import frontier_chart, metrics_chart, sensitivity_chart
+from calibrate.frontier_axes import subject
 from calibrate.report_data import (
+    Axes,
     Certificate,
     Constraint,
     Measured,
@@ -30,6 +32,7 @@ from calibrate.report_data import (
 )
 from calibrate.report_style import STYLE
 from calibrate.run_folder import write_bytes
+from calibrate.trade_off_words import hypervolume_at_length, standing_at_length
 
 HEADLINES = ("insolvency_probability", "max_leverage", "margin_per_oi", "user_cost")
 
@@ -49,7 +52,8 @@ def build_report(run: Path) -> Path:
 def _charts(run: Run) -> dict[str, drawing.Drawable]:
     recommended = run.recommended
     free = [key for key, parameter in recommended.policy.items() if parameter.free]
-    frontier = frontier_chart(_judged(run), recommended.name, recommended.horizon_days, free=free)
+    axes = run.trade_off.axes.model_dump()
+    frontier = frontier_chart(_judged(run), recommended.name, recommended.horizon_days, **axes, free=free)
     proposed = run.proposed()
     measured = {"incumbent": run.metrics.incumbent.model_dump()} | (
         {run.role(): proposed.model_dump()} if proposed else {}
@@ -82,13 +86,14 @@ def _judged(run: Run) -> pd.DataFrame:
 
 
 def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Drawable) -> str:
+    axes = run.trade_off.axes.model_dump()
     sections = {
         "recommendation": (
             "What is recommended" if run.recommended.status == "certified" else "What was found",
             _recommendation(run),
         ),
         "evidence": ("The evidence", _evidence(run.recommended)),
-        "frontier": ("Insolvency against leverage", _trade_off(drawn["frontier"])),
+        "frontier": (subject(**axes).capitalize(), _trade_off(run, drawn["frontier"])),
         "metrics": ("Losses, costs and margin", _all_metrics(run, drawn["metrics"])),
         "drivers": ("What the answer depends on", _drivers(run.recommended, drawn.get("sensitivities"))),
         "scope": ("What was assumed, and what is not covered", _scope()),
@@ -214,12 +219,37 @@ def _constraint_in_words(entry: Constraint, certificate: Certificate, horizon: s
     )
 
 
-def _trade_off(drawn: str) -> str:
+def _trade_off(run: Run, drawn: str) -> str:
+    others = run.trade_off.axes != Axes(x="max_leverage", y="insolvency_probability")
+    told = markup.paragraph(words.TRADE_OFF) + (markup.paragraph(words.OTHER_AXES) if others else "")
     return (
-        f'{markup.paragraph(words.TRADE_OFF)}\n<div id="frontier-interactive" hidden></div>\n'
+        f'{told}\n<div id="frontier-interactive" hidden></div>\n'
         f'<figure id="frontier-static">{drawn}</figure>\n'
-        '<p id="frontier-hint" class="small" hidden>Point at a marker to read its values.</p>'
+        '<p id="frontier-hint" class="small" hidden>Point at a marker to read its values.</p>\n'
+        f"{markup.paragraph(words.STANDINGS)}{markup.bullets(_standings(run))}"
+        f"{markup.paragraph(hypervolume_at_length(run.trade_off.hypervolume.model_dump()))}"
     )
+
+
+def _standings(run: Run) -> Iterator[str]:
+    """How far every named policy is from the frontier; what was not proposed is left out."""
+    known = {"incumbent": "The policy in force today", "recommended": f"The {run.role()} policy"}
+    for standing in run.trade_off.standings:
+        if standing.label == "recommended" and run.proposed() is None:
+            continue
+        called = known.get(standing.label) or f"{standing.label} ({_settings(run, standing.label)})"
+        yield standing_at_length(called, standing.model_dump())
+
+
+def _settings(run: Run, label: str) -> str:
+    """What an alternative sets otherwise than the policy in force, to the digits that are shown."""
+    row = run.frontier[run.frontier["label"] == label].iloc[0]
+    changed = [
+        f"{wording.lower(wording.parameter_name(key))} {_quantity(row[key], entry.unit)}"
+        for key, entry in run.recommended.policy.items()
+        if key in row and wording.setting(row[key]) != wording.setting(entry.incumbent)
+    ]
+    return wording.together(changed) if changed else "as in force today"
 
 
 def _all_metrics(run: Run, drawn: str) -> str:

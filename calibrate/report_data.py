@@ -1,4 +1,4 @@
-"""A finished run as the report reads it: the four files of a run folder, checked.
+"""A finished run as the report reads it: the five files of a run folder, checked.
 
 The models here say what the report relies on and nothing more; further keys in the files are left alone. Whatever is
 missing or malformed in any of the files is collected and raised together, so that one look is enough to mend a folder.
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
+from calibrate import wording
 from calibrate.errors import Problem, raise_all
 
 Content = TypeVar("Content")
@@ -22,7 +23,7 @@ Content = TypeVar("Content")
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 REQUIRED_METRICS = ("insolvency_probability", "bad_debt")
-TEXT_COLUMNS = ("label", "certified")
+TEXT_COLUMNS = ("label", "certified", "dominated")
 NUMBER_COLUMNS = (
     "tolerance",
     "insolvency_probability",
@@ -125,6 +126,45 @@ class Metrics(BaseModel):
     recommended: Measured | None = None
 
 
+class Corner(BaseModel):
+    """From where the area under the frontier is measured."""
+
+    max_leverage: float
+    insolvency_probability: float
+
+
+class Hypervolume(Metric):
+    reference: Corner
+
+
+class Standing(BaseModel):
+    """Where a named policy stands against the frontier; null beyond the sweep."""
+
+    label: str
+    max_leverage: Metric
+    insolvency_probability: Metric
+    user_cost: Metric
+    dominated: bool
+    more_leverage: Metric | None
+    user_cost_there: Metric | None
+    times_safer: Metric | None
+
+
+class Axes(BaseModel):
+    """What the frontier's picture shows."""
+
+    x: Literal["max_leverage", "user_cost"]
+    y: Literal["insolvency_probability", "bad_debt_es"]
+
+
+class TradeOff(BaseModel):
+    """`frontier.json`."""
+
+    axes: Axes
+    hypervolume: Hypervolume
+    standings: list[Standing]
+
+
 class Run(NamedTuple):
     """A run folder. Only what was certified is called recommended; where nothing was feasible, nothing is proposed,
     even if the search left behind something that it had tried."""
@@ -132,6 +172,7 @@ class Run(NamedTuple):
     recommended: Recommended
     metrics: Metrics
     frontier: pd.DataFrame
+    trade_off: TradeOff
     record: dict[str, Any]
 
     def role(self) -> str:
@@ -151,6 +192,7 @@ def read_run(folder: Path) -> Run:
     )
     metrics = _read(folder / "metrics.json", lambda text: Metrics.model_validate(json.loads(text)), problems)
     record = _read(folder / "run.toml", tomllib.loads, problems)
+    trade_off = _read(folder / "frontier.json", lambda text: TradeOff.model_validate(json.loads(text)), problems)
     table = _read(folder / "frontier.csv", _table, problems)
     frontier = None if table is None else _checked(folder / "frontier.csv", table, problems)
     if (
@@ -163,6 +205,13 @@ def read_run(folder: Path) -> Run:
             f"there are no metrics of the recommended parameters, but the status is {recommended.status!r}; run again"
         )
         problems.append(Problem(f"{folder / 'metrics.json'}: recommended", message))
+    if trade_off is not None and frontier is not None:
+        absent = {standing.label for standing in trade_off.standings} - set(frontier["label"])
+        if absent:
+            message = (
+                f"names {', '.join(sorted(absent))}, of which frontier.csv has no row; run again into a new folder"
+            )
+            problems.append(Problem(f"{folder / 'frontier.json'}: standings", message))
     lacking = [name for name in REQUIRED_METRICS if metrics is not None and name not in metrics.incumbent.metrics]
     if lacking:
         message = f"there is no {' and no '.join(lacking)}; expected all metrics of the parameters in force"
@@ -173,7 +222,8 @@ def read_run(folder: Path) -> Run:
     assert metrics is not None
     assert record is not None
     assert frontier is not None
-    return Run(recommended, metrics, frontier, record)
+    assert trade_off is not None
+    return Run(recommended, metrics, frontier, trade_off, record)
 
 
 def _read(path: Path, parse: Callable[[str], Content], problems: list[Problem]) -> Content | None:
@@ -191,6 +241,14 @@ def _read(path: Path, parse: Callable[[str], Content], problems: list[Problem]) 
     return None
 
 
+def _of_shortfall(table: pd.DataFrame) -> tuple[str, ...]:
+    """The columns of the expected shortfall, by the level that the table has; by the usual one where it has none."""
+    name = next(
+        (column for column in table.columns if wording.metric_family(column) == "bad_debt_es"), "bad_debt_es_99"
+    )
+    return name, f"{name}_standard_error", f"{name}_low", f"{name}_high"
+
+
 def _table(text: str) -> pd.DataFrame:
     # Text is kept as it stands: a label "NA" is a label.
     types, empty = dict.fromkeys(TEXT_COLUMNS, str), ["", "nan", "NaN"]
@@ -200,14 +258,15 @@ def _table(text: str) -> pd.DataFrame:
 def _checked(path: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame | None:
     """The frontier with numbers in all columns of numbers."""
     found: list[Problem] = []
-    missing = [column for column in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if column not in table.columns]
+    numeric = (*NUMBER_COLUMNS, *_of_shortfall(table))
+    missing = [column for column in (*TEXT_COLUMNS, *numeric) if column not in table.columns]
     if missing:
         found.append(
             Problem(str(path), f"the table lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
         )
     elif "incumbent" not in set(table["label"]):
         found.append(Problem(f"{path}: label", "there is no row for the incumbent, with which all others are compared"))
-    for column in [column for column in NUMBER_COLUMNS if column in table.columns]:
+    for column in [column for column in numeric if column in table.columns]:
         numbers = pd.to_numeric(table[column], errors="coerce")
         bad = table.index[numbers.isna() & (table[column].notna() | (column not in MAY_BE_EMPTY))]
         if len(bad):

@@ -19,6 +19,18 @@ TRADE_OFF = (
     "that of the tables: the numbers agree within their errors."
 )
 
+OTHER_AXES = (
+    "This picture shows those points on other axes, as the job asked. The sweep was made for insolvency against leverage: "
+    "its points need not be the best on these axes, and a point is called beaten by its leverage and insolvency all the same."
+)
+
+STANDINGS = (
+    "How far each policy is from the line, measured as its points are: what the line offers at the same "
+    "insolvency probability, and at the same leverage. Where the sweep of tolerances does not reach that far, nothing is "
+    "said. The search may weigh what liquidated users pay against leverage: then a policy that costs them more can stand "
+    "below the line. A point is called beaten when another one offers at least as much leverage and its whole error bar lies lower."
+)
+
 ELASTICITIES = (
     "How strongly the result reacts to each number that went into it: a value of 2 says that +1 % in that "
     "number raises the result by 2 %. An assumption with a large value deserves the closest look."

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from calibrate.trade_off_words import hypervolume_briefly, standing_briefly
+
 if TYPE_CHECKING:
     from calibrate.evidence import Compared, Verification
     from calibrate.gradient import GradientCheck
@@ -139,6 +141,15 @@ def metrics_table(result: dict[str, Any]) -> Table:
             entry.get("warning", ""),
         )
     return table
+
+
+def standing_lines(trade_off: dict[str, Any]) -> list[str]:
+    """A line for every named policy."""
+    return [standing_briefly(standing) for standing in trade_off["standings"]]
+
+
+def hypervolume_line(trade_off: dict[str, Any]) -> str:
+    return hypervolume_briefly(trade_off["hypervolume"])
 
 
 def verification_table(found: "Verification") -> Table:

@@ -13,6 +13,7 @@ NOT_KNOWN = "n/a"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
+ROLES = ("incumbent", "recommended", "best found")
 UNITS = ("bps", "hours", "days")
 PARAMETERS = {
     "penalty": "Liquidation penalty",
@@ -55,6 +56,11 @@ def parameter_name(key: str) -> str:
 def parameter_unit(key: str) -> str:
     """The unit that the key ends with, or nothing."""
     return next((unit for unit in UNITS if key.endswith(f"_{unit}")), "")
+
+
+def role(label: str) -> str:
+    """`Incumbent`; names that people gave stay as they were given."""
+    return label.capitalize() if label in ROLES else label
 
 
 def metric_name(key: str, *, short: bool = False) -> str:

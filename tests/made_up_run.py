@@ -141,7 +141,7 @@ def recommended(status: str = "certified", name: str = "ETH-PERP") -> dict[str, 
 
 
 def frontier_row(
-    label: str, tolerance: float, probability: float, leverage: float, certified: bool = True
+    label: str, tolerance: float, probability: float, leverage: float, certified: bool = True, dominated: bool = False
 ) -> dict[str, Any]:
     paths = 400_000
     error = math.sqrt(probability / paths)
@@ -158,7 +158,11 @@ def frontier_row(
         "user_cost": 1e-5 * leverage,
         "user_cost_standard_error": 1e-6,
         "bad_debt_es_99": 2.8 * probability,
+        "bad_debt_es_99_standard_error": 2.8 * error,
+        "bad_debt_es_99_low": max(2.8 * (probability - 1.96 * error), 0.0),
+        "bad_debt_es_99_high": 2.8 * (probability + 1.96 * error),
         "certified": certified,
+        "dominated": dominated,
         "paths": paths,
         "base_margin_bps": 2600 / leverage - 30,
         "volatility_multiplier": 28 / leverage,
@@ -179,11 +183,50 @@ def frontier(infeasible: bool = False) -> pd.DataFrame:
         (1e-2, 9.4e-3, 27.9),
     ]
     rows = [frontier_row("frontier", *point, certified=point[0] != 1e-3) for point in points]
-    rows.append(frontier_row("incumbent", math.nan, 4.6e-3, 18.2, certified=False))
+    rows.append(frontier_row("incumbent", math.nan, 4.6e-3, 18.2, certified=False, dominated=True))
     if infeasible:
         return pd.DataFrame(rows[-1:])
     rows.append(frontier_row("recommended", math.nan, 8.1e-4, 21.3, certified=False))
     return pd.DataFrame(rows)
+
+
+def estimate(value: float, error: float) -> dict[str, Any]:
+    return {"value": value, "standard_error": error, "interval": [value - 1.96 * error, value + 1.96 * error]}
+
+
+def standing(label: str, leverage: float, probability: float, **gaps: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "label": label,
+        "max_leverage": estimate(leverage, 0.02),
+        "insolvency_probability": estimate(probability, math.sqrt(probability / 400_000)),
+        "user_cost": estimate(3.4e-4, 1e-5),
+        "dominated": label == "incumbent",
+        "more_leverage": None,
+        "user_cost_there": None,
+        "times_safer": None,
+    } | gaps
+
+
+def trade_off(infeasible: bool = False) -> dict[str, Any]:
+    cost = estimate(2.5e-4, 2e-5)
+    above = standing(
+        "incumbent",
+        18.2,
+        4.6e-3,
+        more_leverage=estimate(7.5, 0.1),
+        user_cost_there=cost,
+        times_safer=estimate(22.0, 1.4),
+    )
+    close = standing(
+        "recommended", 21.3, 8.1e-4, more_leverage=estimate(-0.08, 0.12), user_cost_there=cost,
+        times_safer=estimate(0.96, 0.06),
+    )  # fmt: skip
+    corner = {"max_leverage": 1.0, "insolvency_probability": 0.1}
+    return {
+        "axes": {"x": "max_leverage", "y": "insolvency_probability"},
+        "hypervolume": estimate(61.3, 1.1) | {"reference": corner},
+        "standings": [above] if infeasible else [above, close],
+    }
 
 
 def write_run(folder: Path, status: str = "certified", name: str = "ETH-PERP") -> Path:
@@ -193,5 +236,6 @@ def write_run(folder: Path, status: str = "certified", name: str = "ETH-PERP") -
     (folder / "recommended.json").write_text(json.dumps(recommended(status, name)), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(found), encoding="utf-8")
     (folder / "run.toml").write_text(RUN_TOML, encoding="utf-8")
+    (folder / "frontier.json").write_text(json.dumps(trade_off(infeasible)), encoding="utf-8")
     frontier(infeasible).to_csv(folder / "frontier.csv", index=False)
     return folder

@@ -39,6 +39,7 @@ RUN_FILES = [
     "figures/sensitivities.png",
     "figures/sensitivities.svg",
     "frontier.csv",
+    "frontier.json",
     "frontier.parquet",
     "metrics.json",
     "recommended.json",
@@ -47,6 +48,7 @@ RUN_FILES = [
 ]
 CACHE_SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 NAME = "[bold]ETH[/] :smile:"
+ALTERNATIVES = "frontier.alternatives=[{name = 'Wide', base_margin_bps = 800}, {name = 'cheap', penalty_bps = 10}]"
 TIGHT = "policy.base_margin_bps={value = 50, free = true, low = 40, high = 60}"
 
 
@@ -278,6 +280,8 @@ def test_a_certified_run_ends_with_zero_and_says_so(done: tuple[Path, Answer]) -
     assert "base_margin_bps" in answer.out
     assert "screening paths" in answer.err
     assert "screening paths" not in answer.out
+    standings = [line for line in answer.out.splitlines() if " against the frontier: " in line]
+    assert [line.split()[0] for line in standings] == ["incumbent", "recommended"]
 
 
 def test_a_run_folder_is_complete_and_nothing_lies_beside_it(done: tuple[Path, Answer]) -> None:
@@ -325,6 +329,24 @@ def test_a_runs_metrics_and_frontier_have_their_shape(done: tuple[Path, Answer])
     assert frontier["tolerance"].tolist()[:2] == pytest.approx([0.04, 0.02])
     for row in frontier.itertuples():
         assert row.low <= row.insolvency_probability <= row.high
+        assert row.bad_debt_es_99_low <= row.bad_debt_es_99 <= row.bad_debt_es_99_high
+    assert frontier["dominated"].dtype == bool
+
+
+def test_a_run_says_where_policies_stand_against_its_frontier(done: tuple[Path, Answer]) -> None:
+    folder, _ = done
+    trade_off, frontier = json_of(folder / "frontier.json"), pd.read_csv(folder / "frontier.csv").set_index("label")
+    assert trade_off["axes"] == {"x": "max_leverage", "y": "insolvency_probability"}
+    area = trade_off["hypervolume"]
+    assert area["reference"] == {"max_leverage": 1, "insolvency_probability": 0.04}
+    assert 0 < area["standard_error"] < area["value"]
+    assert [entry["label"] for entry in trade_off["standings"]] == ["incumbent", "recommended"]
+    for entry in trade_off["standings"]:
+        row = frontier.loc[entry["label"]]
+        assert entry["max_leverage"]["value"] == pytest.approx(row["max_leverage"])
+        assert entry["insolvency_probability"]["value"] == pytest.approx(row["insolvency_probability"])
+        assert entry["dominated"] == row["dominated"]
+        assert {"more_leverage", "times_safer"} <= set(entry)
 
 
 def test_a_run_can_be_made_again_from_its_record(done: tuple[Path, Answer], tmp_path: Path) -> None:
@@ -354,10 +376,11 @@ def test_the_same_seed_gives_the_same_recommendation_in_another_process(
     answer = finished(started("-m", "calibrate", "run", job, "--json", "-o", tmp_path / "again"))
     assert answer.code == 0, answer.err
     printed = json.loads(answer.out)
-    assert set(printed) == {"folder", "recommended", "metrics"}
+    assert set(printed) == {"folder", "recommended", "metrics", "trade_off"}
+    assert printed["trade_off"] == json_of(done[0] / "frontier.json")
     assert printed["recommended"] == json_of(done[0] / "recommended.json")
     assert "certificate (10,240)" in answer.err.splitlines()
-    for name in ("recommended.json", "metrics.json", "frontier.csv"):
+    for name in ("recommended.json", "metrics.json", "frontier.csv", "frontier.json"):
         assert (tmp_path / "again" / name).read_bytes() == (done[0] / name).read_bytes()
 
 
@@ -449,16 +472,39 @@ def test_what_is_legal_but_hardly_meant_is_noted_on_stderr(job: Path) -> None:
 
 def test_frontier_writes_its_table_and_figures(job: Path, tmp_path: Path) -> None:
     folder = tmp_path / "frontier"
-    answer = call("frontier", job, "--json", "-o", folder)
+    answer = call("frontier", job, "--set", ALTERNATIVES, "--json", "-o", folder)
     assert answer.code == 0
-    names = ["frontier.csv", "frontier.html", "frontier.parquet", "frontier.png", "frontier.svg", "run.toml"]
-    assert files_in(folder) == names
+    kinds = ("csv", "html", "json", "parquet", "png", "svg")
+    assert files_in(folder) == [*(f"frontier.{kind}" for kind in kinds), "run.toml"]
     content = json.loads(answer.out)
     assert content["folder"] == str(folder)
-    assert [row["label"] for row in content["frontier"]] == ["frontier", "frontier", "incumbent"]
+    labels = ["frontier", "frontier", "incumbent", "Wide", "cheap"]
+    assert [row["label"] for row in content["frontier"]] == labels
     assert [row["label"] for row in content["frontier"]] == pd.read_csv(folder / "frontier.csv")["label"].tolist()
     assert content["frontier"][-1]["tolerance"] is None
     assert "frontier: searching (2)" in answer.err
+    incumbent, wide, cheap = content["frontier"][2:]
+    assert wide["base_margin_bps"] == pytest.approx(800)
+    assert wide["max_leverage"] < incumbent["max_leverage"]
+    assert wide["insolvency_probability"] < incumbent["insolvency_probability"]
+    assert (cheap["base_margin_bps"], cheap["penalty_bps"]) == pytest.approx((incumbent["base_margin_bps"], 10))
+    assert content["trade_off"] == json_of(folder / "frontier.json")
+    assert [entry["label"] for entry in content["trade_off"]["standings"]] == labels[2:]
+    drawn = (folder / "frontier.svg").read_text(encoding="utf-8")
+    assert all(f">{name}<" in drawn for name in ("Incumbent", "Wide", "cheap"))
+
+
+def test_frontier_says_where_policies_stand_and_draws_the_axes_that_were_asked_for(job: Path, tmp_path: Path) -> None:
+    sets = ["--set", ALTERNATIVES, "--set", "frontier.x=user_cost", "--set", "frontier.y=bad_debt_es"]
+    answer = call("frontier", job, *sets, "-o", tmp_path / "frontier")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0].split()[-2:] == ["certified", "dominated"]
+    assert [line.partition(" against the frontier: ")[0] for line in lines[-5:-2]] == ["incumbent", "Wide", "cheap"]
+    assert lines[-2].startswith("hypervolume: ")
+    assert "± " in lines[-2]
+    drawn = (tmp_path / "frontier" / "frontier.svg").read_text(encoding="utf-8")
+    assert "SMALL: worst losses against cost to users" in drawn
 
 
 def test_report_rebuilds_what_was_deleted(done: tuple[Path, Answer], tmp_path: Path) -> None:

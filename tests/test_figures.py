@@ -4,16 +4,19 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import made_up_run
 import pandas as pd
 import pytest
 
-from calibrate import drawing
+from calibrate import drawing, frontier_figure, placement
 from calibrate.figures import frontier_chart, metrics_chart, save, sensitivity_chart
+from calibrate.frontier_axes import HORIZONTAL, VERTICAL
 from calibrate.frontier_figure import prepare
+from calibrate.job import FrontierSection
 
 MEASURED = {"incumbent": made_up_run.metrics(0), "recommended": made_up_run.metrics(1)}
 CHARTS = {
@@ -80,7 +83,7 @@ def test_probability_is_on_a_logarithmic_axis_with_error_bars(frontier_specifica
     scales = [layer["encoding"]["y"]["scale"] for layer in marks(top, "point")]
     assert {scale["type"] for scale in scales} == {"log"}
     bars = [bar["encoding"] for bar in marks(top, "rule") if "y2" in bar["encoding"]]
-    assert [(bar["y"]["field"], bar["y2"]["field"]) for bar in bars] == [("bar_low", "high")]
+    assert [(bar["y"]["field"], bar["y2"]["field"]) for bar in bars] == [("bar_low", "bar_high")]
 
 
 def test_every_free_parameter_has_a_panel_with_its_unit(frontier_specification: dict[str, Any]) -> None:
@@ -129,6 +132,141 @@ def test_refused_points_are_hollow_and_points_without_a_tolerance_are_not() -> N
     assert named.loc["incumbent", "shape"] != named.loc["recommended", "shape"]
 
 
+def with_company() -> pd.DataFrame:
+    """Two points of the sweep that others beat, one of them refused, and alternatives with names of all kinds."""
+    row = made_up_run.frontier_row
+    rows = [
+        row("frontier", 2e-3, 6e-3, 22.5, dominated=True),
+        row("frontier", 5e-5, 4e-4, 14.0, certified=False, dominated=True),
+        row("wider margin", math.nan, 1.5e-3, 17.0, certified=False, dominated=True),
+        row("Plan B of the DAO", math.nan, 2.2e-4, 19.5, certified=False),
+        row("never fails", math.nan, 0.0, 11.0, certified=False),
+    ]
+    return pd.concat([made_up_run.frontier(), pd.DataFrame(rows)], ignore_index=True)
+
+
+def test_beaten_points_are_grey_and_off_the_line() -> None:
+    points = drawn_points(with_company())
+    beaten = points[(points["label"] == "frontier") & points["dominated"]]
+    assert len(beaten) == 2
+    assert set(beaten["kind"]) == {"beaten by another point"}
+    assert set(beaten["colour"]) == set(beaten["inside"]) == {drawing.AXIS}
+    rest = points[(points["label"] == "frontier") & ~points["dominated"]]
+    assert set(rest["colour"]) == {drawing.BLUE}
+    specification = frontier_chart(with_company(), "ETH-PERP", 1.0).to_dict()
+    lines = [
+        step["filter"]
+        for layer in marks(specification, "line")
+        for step in layer["transform"]
+        if "label === 'frontier'" in step["filter"]
+    ]
+    assert len(lines) == len(specification["vconcat"])
+    assert all("=== 'certified'" in line or "!== 'beaten by another point'" in line for line in lines)
+    assert "beaten by another point" in legend(specification)
+
+
+def legend(specification: dict[str, Any]) -> set[str]:
+    """The kinds of points that the legend explains."""
+    return {kind for node in nodes(specification) if node.get("field") == "kind" for kind in node["scale"]["domain"]}
+
+
+def test_a_sweep_of_which_nothing_is_beaten_has_no_such_legend(frontier_specification: dict[str, Any]) -> None:
+    assert legend(frontier_specification) == {"certified", "not certified", "no insolvency seen: upper limit"}
+
+
+def test_alternatives_carry_their_names_as_given_and_are_told_apart() -> None:
+    points = drawn_points(with_company()).set_index("label")
+    names = ["wider margin", "Plan B of the DAO", "never fails"]
+    looks = {(points.loc[name, "colour"], points.loc[name, "shape"]) for name in [*names, "incumbent", "recommended"]}
+    assert len(looks) == 5
+    assert points.loc["wider margin", "colour"] not in (drawing.AXIS, drawing.BLUE), "a name is never grey"
+    svg = drawing.svg(frontier_chart(with_company(), "ETH-PERP", 1.0))
+    for name in [*names, "Incumbent", "Recommended"]:
+        assert f">{name}<" in svg
+
+
+def test_no_label_covers_another_or_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    placers: list[placement.Placer] = []
+
+    class Kept(placement.Placer):
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            placers.append(self)
+
+    monkeypatch.setattr(frontier_figure, "Placer", Kept)
+    for x, y in AXES:
+        frontier_chart(with_company(), "ETH-PERP", 1.0, x=x, y=y)
+    assert len(placers) == len(AXES)
+    for placer in placers:
+        assert sum(a.overlap(b) for a, b in combinations(placer.boxes, 2)) == 0
+        assert not any(box.contains(point) for box in placer.boxes for point in placer.drawn)
+
+
+# --- other axes -----------------------------------------------------------------------------------------------------------
+
+AXES = [(x, y) for x in HORIZONTAL for y in VERTICAL]
+
+
+def test_a_job_may_choose_the_axes_that_there_are() -> None:
+    fields = FrontierSection.model_fields
+    assert get_args(fields["x"].annotation) == tuple(HORIZONTAL)
+    assert get_args(fields["y"].annotation) == tuple(VERTICAL)
+    assert (fields["x"].default, fields["y"].default) == AXES[0]
+
+
+@pytest.mark.parametrize(("x", "y"), AXES)
+def test_every_pair_of_axes_shows_its_own_values_with_their_errors(x: str, y: str) -> None:
+    frontier = with_company()
+    points = prepare(frontier, x, y).points
+    column = {"insolvency_probability": "insolvency_probability", "bad_debt_es": "bad_debt_es_99"}[y]
+    low, high = {"insolvency_probability": ("low", "high")}.get(y, (f"{column}_low", f"{column}_high"))
+    seen = points[points[column] > 0]
+    assert (seen["shown"] == seen[column]).all()
+    assert (seen["bar_high"] == seen[high]).all()
+    assert ((seen["bar_low"] == seen[low]) | (seen[low] < seen["bar_low"])).all()
+    assert (points["bar_low"] > 0).all()
+    panel = frontier_chart(frontier, "ETH-PERP", 1.0, x=x, y=y).to_dict()["vconcat"][0]
+    (drawn,) = {layer["encoding"]["x"]["field"] for layer in marks(panel, "point")}
+    assert drawn == x
+    sideways = [bar["encoding"] for bar in marks(panel, "rule") if "x2" in bar["encoding"]]
+    assert [(bar["x"]["field"], bar["x2"]["field"]) for bar in sideways] == (
+        [("bar_left", "bar_right")] if x == "user_cost" else []
+    )
+    if x == "user_cost":
+        wide = points["bar_right"] - points["bar_left"]
+        assert wide.to_numpy() == pytest.approx(2 * 1.96 * points["user_cost_standard_error"].to_numpy())
+
+
+def test_titles_say_what_is_shown_and_on_which_side_it_is_better() -> None:
+    usual, other = (
+        json.dumps(frontier_chart(made_up_run.frontier(), "ETH-PERP", 7.0, x=x, y=y).to_dict(), ensure_ascii=False)
+        for x, y in (AXES[0], ("user_cost", "bad_debt_es"))
+    )
+    assert "ETH-PERP: insolvency against leverage" in usual
+    assert "further right is better" in usual
+    assert "from another side" not in usual
+    assert "ETH-PERP: worst losses against cost to users" in other
+    assert "further left is better" in other
+    assert "from another side" in other
+    assert "Bad debt, mean of the worst 1 %, within 7 days" in other
+    assert "Paid by liquidated users within 7 days" in other
+
+
+def test_a_tolerance_of_insolvency_is_no_line_among_losses() -> None:
+    frontier = made_up_run.frontier()
+    frontier.loc[frontier["label"] == "recommended", "tolerance"] = 1e-3
+    assert prepare(frontier).tolerance == 1e-3
+    assert prepare(frontier, y="bad_debt_es").tolerance is None
+
+
+def test_points_without_a_loss_stand_at_the_foot_of_the_axis() -> None:
+    prepared = prepare(with_company(), y="bad_debt_es")
+    points = prepared.points.set_index("label")
+    assert points.loc["never fails", "shown"] == prepared.upright[0]
+    assert points.loc["never fails", "kind"] == "no loss seen"
+    assert points.loc["incumbent", "shown"] > prepared.upright[0]
+
+
 @pytest.mark.parametrize("certified", ["True", "true", True, 1])
 def test_certified_may_be_spelt_in_several_ways(certified: object) -> None:
     frontier = made_up_run.frontier().astype({"certified": object})
@@ -166,7 +304,7 @@ def test_odd_frontiers_are_drawn_all_the_same(frontier: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("level", ["99.9", "97.5"])
 def test_the_level_of_the_tail_may_be_any(level: str) -> None:
-    frontier = made_up_run.frontier().rename(columns={"bad_debt_es_99": f"bad_debt_es_{level}"})
+    frontier = made_up_run.frontier().rename(columns=lambda key: key.replace("bad_debt_es_99", f"bad_debt_es_{level}"))
     assert prepare(frontier).parameters == list(made_up_run.PARAMETERS)
     measured = {role: made_up_run.metrics(index) for index, role in enumerate(("incumbent", "recommended"))}
     for part in measured.values():

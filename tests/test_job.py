@@ -10,7 +10,8 @@ from small_job import problems_of
 
 from calibrate.assemble import POLICY_UNITS, assemble, policy_in_human_units, policy_of, warnings_of
 from calibrate.errors import UserError
-from calibrate.job import PolicySection, load_job
+from calibrate.job import load_job
+from calibrate.job_policy import LEGAL, AlternativeSection, PolicySection
 from calibrate.shipped import shipped_folder, shipped_names
 
 YEAR_S = 365 * 86_400
@@ -95,6 +96,61 @@ MISTAKES = {
     "too few steps": (["simulation.step_s=1e9"], "simulation", ["8.64e-05 steps", "expected 2 to 1,000,000"]),
     "endless horizon": (["simulation.horizon_days=1e308"], "simulation", ["inf steps"]),
     "one point": (["frontier.points=1"], "frontier.points", ["greater than or equal to 2", "found 1"]),
+    "axis that is not drawn": (["frontier.x=leverage"], "frontier.x", ["'max_leverage' or 'user_cost'", "'leverage'"]),
+    "alternative that is no list": (
+        ["frontier.alternatives.name=wide"], "frontier.alternatives",
+        ["found a table", "expected a list of tables, each under [[frontier.alternatives]]"],
+    ),
+    "alternative with an unknown key": (
+        ["frontier.alternatives=[{name = 'wide', penalty_bsp = 90}]"],
+        "frontier.alternatives.0.penalty_bsp", ["unknown key", "did you mean `penalty_bps`?"],
+    ),
+    "alternative out of range": (
+        ["frontier.alternatives=[{name = 'wide', initial_ratio = 0.5}]"],
+        "frontier.alternatives.0.initial_ratio", ["found 0.5", "expected 1 to 100"],
+    ),
+    "alternative that is no number": (
+        ["frontier.alternatives=[{name = 'wide', penalty_bps = nan}]"],
+        "frontier.alternatives.0.penalty_bps", ["found nan", "expected 0 to 10000"],
+    ),
+    "alternative that may move": (
+        ["frontier.alternatives=[{name = 'wide', penalty_bps = {value = 90, free = true}}]"],
+        "frontier.alternatives.0.penalty_bps", ["valid number", "found a table"],
+    ),
+    "alternative without a name": (
+        ["frontier.alternatives=[{penalty_bps = 90}]"], "frontier.alternatives.0.name", ["is missing"],
+    ),
+    "alternative with an empty name": (
+        ["frontier.alternatives=[{name = '', penalty_bps = 90}]"],
+        "frontier.alternatives.0.name", ["found ''", "1 to 24 printable characters"],
+    ),
+    "alternative with spaces around its name": (
+        ["frontier.alternatives=[{name = 'wide ', penalty_bps = 90}]"],
+        "frontier.alternatives.0.name", ["found 'wide '", "no spaces around them"],
+    ),
+    "alternative with a long name": (
+        ["frontier.alternatives=[{name = 'wwwwwwwwwwiiiiiiiiiidddde', penalty_bps = 90}]"],
+        "frontier.alternatives.0.name", ["1 to 24 printable characters"],
+    ),
+    "alternative with a name of ours": (
+        ["frontier.alternatives=[{name = 'Best Found', penalty_bps = 90}]"],
+        "frontier.alternatives.0.name", ["'Best Found' is taken", "choose another name"],
+    ),
+    "alternative that changes nothing": (
+        ["frontier.alternatives=[{name = 'same'}]"], "frontier.alternatives.0", ["sets no key", "`penalty_bps`"],
+    ),
+    "alternative without margin": (
+        ["frontier.alternatives=[{name = 'none', base_margin_bps = 0, volatility_multiplier = 0}]"],
+        "frontier.alternatives.0", ["no margin at all", "raise"],
+    ),
+    "two alternatives of one name": (
+        ["frontier.alternatives=[{name = 'Wide', penalty_bps = 90}, {name = 'wide', penalty_bps = 80}]"],
+        "frontier.alternatives.1.name", ["'wide' is the name of alternatives.0 too", "give each its own"],
+    ),
+    "too many alternatives": (
+        [f"frontier.alternatives=[{', '.join(f'{{name = {i!r}, penalty_bps = 90}}' for i in 'abcdefghi')}]"],
+        "frontier.alternatives", ["at most 8 items", "found a list of 9"],
+    ),
     "frontier the wrong way round": (["frontier.strictest=0.5"], "frontier", ["is 0.5", "0.04", "to be smaller"]),
 }  # fmt: skip
 
@@ -143,6 +199,31 @@ def test_all_mistakes_of_a_file_come_at_once(job: Path) -> None:
         "simulation.seed",
         "venue",
     ]
+
+
+def test_all_mistakes_in_the_alternatives_come_at_once(job: Path) -> None:
+    entries = [
+        "{name = 'wide', penalty_bsp = 90}",
+        "{name = 'incumbent', penalty_bps = 20_000}",
+        "{name = 'wide', keeper_share = -1}",
+    ]
+    found = problems_of(job, f"frontier.alternatives=[{', '.join(entries)}]", "frontier.y=loss")
+    assert sorted(problem.place.removeprefix(f"{job}: frontier.") for problem in found) == [
+        "alternatives.0.penalty_bsp",
+        "alternatives.1.name",
+        "alternatives.1.penalty_bps",
+        "alternatives.2.keeper_share",
+        "alternatives.2.name",
+        "y",
+    ]
+
+
+def test_an_alternative_is_the_incumbent_but_for_what_it_sets(job: Path) -> None:
+    text = "frontier.alternatives=[{name = 'wide', base_margin_bps = 300, keeper_share = 0.25}]"
+    loaded = load_job(job, [text]).job
+    incumbent = {key: choice.value for key, choice in loaded.policy.choices().items()}
+    assert loaded.alternatives() == {"wide": incumbent | {"base_margin_bps": 300, "keeper_share": 0.25}}
+    assert load_job(job).job.alternatives() == {}
 
 
 def test_two_mistakes_within_a_section_are_told_together(job: Path) -> None:
@@ -368,8 +449,9 @@ def test_a_policy_is_converted_and_converted_back(precision: str, accuracy: floa
     assert all(getattr(again, name) == getattr(policy, name) for name in FIELDS)
 
 
-def test_every_parameter_of_the_job_has_a_unit() -> None:
-    assert set(POLICY_UNITS) == set(PolicySection.model_fields)
+def test_every_parameter_of_the_job_has_a_unit_and_a_range() -> None:
+    assert set(POLICY_UNITS) == set(PolicySection.model_fields) == set(LEGAL)
+    assert set(AlternativeSection.model_fields) == {"name", *LEGAL}
 
 
 def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:

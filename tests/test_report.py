@@ -1,15 +1,18 @@
 """The report says what the run folder says, to anyone, and trusts nothing in it."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import made_up_run
+import pandas as pd
 import pytest
 
 from calibrate import drawing, report
 from calibrate.errors import UserError
 from calibrate.report import build_report
+from calibrate.trade_off_words import standing_at_length
 
 FIGURES = ["frontier.html", "frontier.png", "frontier.svg", "metrics.png", "metrics.svg"]
 
@@ -68,6 +71,51 @@ def test_the_recommendation_stands_at_the_top_in_plain_words(certified: Path) ->
     assert text.index("Certified:") < text.index("What is recommended") < text.index("The evidence")
     assert "Set the base margin to 83.1 bps (today 100), the volatility multiplier to 1.34 (today 0.8) and" in text
     assert "goes from 0.46 % ± 0.03 % (about 1 in 220) to 0.081 % ± 0.004 % (about 1 in 1,200)" in text
+
+
+def test_every_policy_is_held_against_the_frontier(certified: Path) -> None:
+    text = words(certified)
+    assert text.index("Insolvency against leverage") < text.index("How far each policy is from the line")
+    assert standing_at_length("The policy in force today", made_up_run.trade_off()["standings"][0]) in text
+    assert "The recommended policy offers" in text
+    assert "its hypervolume: 61.3 ± 1.1." in text
+    assert "other axes" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_alternative_is_named_with_what_it_changes(tmp_path: Path) -> None:
+    folder = made_up_run.write_run(tmp_path)
+    wide = made_up_run.frontier_row("wide <b>", math.nan, 1.5e-3, 17.0, certified=False)
+    same = {"base_margin_bps": 100.00001, "volatility_multiplier": 0.8, "penalty_bps": 120, "initial_ratio": 2}
+    table = pd.concat([made_up_run.frontier(), pd.DataFrame([wide | same])], ignore_index=True)
+    table.to_csv(folder / "frontier.csv", index=False)
+    content = made_up_run.trade_off()
+    content["standings"].append(made_up_run.standing("wide <b>", 17.0, 1.5e-3))
+    text = words(build_report(edited(folder, "frontier.json", standings=content["standings"])))
+    assert "wide &lt;b&gt; (liquidation penalty 120 bps) offers a leverage of 17.00" in text
+    assert text.count("cannot be told: beyond the sweep") == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("status", "called"), [("not certified", "The best found policy offers"), ("infeasible", "")])
+def test_only_what_was_certified_is_called_recommended_beside_the_frontier(
+    status: str, called: str, tmp_path: Path
+) -> None:
+    folder = edited(made_up_run.write_run(tmp_path, status), "frontier.json", **made_up_run.trade_off())
+    frontier = made_up_run.frontier()
+    frontier.to_csv(folder / "frontier.csv", index=False)
+    text = words(build_report(folder))
+    assert called in text
+    assert "recommended policy" not in text
+    assert text.count(" at an insolvency probability of ") == (2 if called else 1)
+
+
+def test_other_axes_are_drawn_and_explained(tmp_path: Path) -> None:
+    folder = made_up_run.write_run(tmp_path)
+    text = words(build_report(edited(folder, "frontier.json", axes={"x": "user_cost", "y": "bad_debt_es"})))
+    assert "Worst losses against cost to users" in text
+    assert "shows those points on other axes" in text
+    assert "worst losses against cost to users" in (folder / "figures" / "frontier.svg").read_text(encoding="utf-8")
 
 
 def test_every_constraint_is_explained(certified: Path) -> None:
@@ -169,16 +217,18 @@ def test_all_that_is_wrong_with_a_folder_is_said_at_once(tmp_path: Path) -> None
     table = made_up_run.frontier().astype({"high": object})
     table.loc[2, "high"] = "much"
     table.to_csv(folder / "frontier.csv", index=False)
+    edited(folder, "frontier.json", axes={"x": "leverage", "y": "bad_debt_es"})
     with pytest.raises(UserError) as raised:
         build_report(folder)
     lines = str(raised.value).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     for place, message in [
         ("run.toml", "missing"),
         ("metrics.json", "cannot be read"),
         ("recommended.json: status", "certified"),
         ("recommended.json: horizon_days", "number"),
         ("frontier.csv: high", "'much' in row 3"),
+        ("frontier.json: axes.x", "max_leverage"),
     ]:
         assert any(place in line and message in line for line in lines)
     assert not (folder / "report.html").exists()
@@ -189,16 +239,25 @@ def test_a_missing_folder_is_the_only_complaint(tmp_path: Path) -> None:
         build_report(tmp_path / "nowhere")
 
 
+def test_a_standing_of_nobody_is_refused(tmp_path: Path) -> None:
+    folder = made_up_run.write_run(tmp_path)
+    edited(folder, "frontier.json", standings=[made_up_run.standing("nobody", 17.0, 1e-3)])
+    with pytest.raises(UserError, match=r"frontier.json: standings: names nobody, of which frontier.csv has no row"):
+        build_report(folder)
+
+
 def test_columns_and_metrics_that_lack_are_named(tmp_path: Path) -> None:
     folder = made_up_run.write_run(tmp_path)
-    made_up_run.frontier().drop(columns=["high", "paths"]).to_csv(folder / "frontier.csv", index=False)
+    made_up_run.frontier().drop(columns=["high", "dominated", "bad_debt_es_99_low"]).to_csv(
+        folder / "frontier.csv", index=False
+    )
     metrics = made_up_run.metrics(0)
     del metrics["metrics"]["bad_debt"]
     edited(folder, "metrics.json", incumbent=metrics, recommended=None)
     with pytest.raises(UserError) as raised:
         build_report(folder)
     text = str(raised.value)
-    assert "lacks the columns high, paths" in text
+    assert "lacks the columns dominated, high, bad_debt_es_99_low" in text
     assert "no bad_debt" in text
     assert "no metrics of the recommended parameters" in text
 

@@ -86,6 +86,10 @@ def test_names_come_with_or_without_the_unit() -> None:
     ]
 
 
+def test_roles_are_capitalised_and_names_are_not() -> None:
+    assert [wording.role(label) for label in ("best found", "plan B", "DAO")] == ["Best found", "plan B", "DAO"]
+
+
 @pytest.mark.parametrize(
     ("key", "name", "family"),
     [
