@@ -37,6 +37,7 @@ POLICY_UNITS: dict[str, tuple[str, float]] = {
     "initial_ratio": ("initial_ratio", 1.0),
     "keeper_share": ("keeper_share", 1.0),
     "forecast_memory_hours": ("forecast_memory", 1 / HOURS_PER_YEAR),
+    "stress_weight": ("stress_weight", 1.0),
 }
 
 
@@ -129,7 +130,9 @@ def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
         venue.penalty_allowance,
         venue.margin_horizon_minutes * 60 / SECONDS_PER_YEAR,
     )
-    return MarginRule(*(jnp.asarray(number, dtype) for number in numbers))
+    lowest, highest, allowance, horizon = (jnp.asarray(number, dtype) for number in numbers)
+    stressed = None if venue.stressed_volatility is None else jnp.asarray(venue.stressed_volatility, dtype)
+    return MarginRule(lowest, highest, allowance, horizon, stressed)
 
 
 def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:

@@ -132,7 +132,8 @@ class BookSection(Section):
 
 
 class VenueSection(Section):
-    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8)."""
+    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8). `stressed_volatility` (annual, 1.5 is 150 %) is the
+    volatility that the policy's `stress_weight` mixes into the venue's forecast."""
 
     insurance_fund_usd: NotNegative
     keepers: Literal["for-profit", "unlimited"] = "for-profit"
@@ -141,6 +142,7 @@ class VenueSection(Section):
     gas_usd: NotNegative = 0.0
     margin_horizon_minutes: Positive = 60.0
     penalty_allowance: Share = 0.0
+    stressed_volatility: Positive | None = None
     lowest_margin_bps: NotNegative = 0.0
     highest_margin_bps: Positive = 5_000.0
 
@@ -222,6 +224,7 @@ class PolicySection(Section):
     initial_ratio: Annotated[Parameter, AfterValidator(_between(1, 100))] = Choice(value=2.0)
     keeper_share: Annotated[Parameter, AfterValidator(_between(0, 1))] = Choice(value=0.5)
     forecast_memory_hours: Annotated[Parameter, AfterValidator(_between(0.01, 100_000))] = Choice(value=24.0)
+    stress_weight: Annotated[Parameter, AfterValidator(_between(0, 1))] = Choice(value=0.0)
 
     def choices(self) -> dict[str, Choice]:
         return {name: getattr(self, name) for name in type(self).model_fields}
@@ -365,13 +368,13 @@ def parse_job(tables: dict[str, Any], place: str) -> Job:
     return job
 
 
-def policy_problems(values: dict[str, float], place: str) -> list[Problem]:
-    """What is wrong with the values of a policy that does not come from a job."""
+def policy_problems(values: dict[str, float], venue: VenueSection, place: str) -> list[Problem]:
+    """What is wrong with the values of a policy that does not come from the job of its venue."""
     try:
-        PolicySection.model_validate(values)
+        policy = PolicySection.model_validate(values)
     except ValidationError as error:
         return [_problem(place, {**details, "loc": ("policy", *details["loc"])}) for details in error.errors()]
-    return []
+    return [Problem(f"{place}: {where}", message) for where, message in _missing_stress(policy, venue)]
 
 
 def _across_sections(job: Job) -> list[tuple[str, str]]:
@@ -384,6 +387,7 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
                 (where, f"is {delay_s:g} s, longer than the horizon of {horizon_s:g} s; nothing would be seen of it")
             )
     policy, venue = job.policy, job.venue
+    wrong += _missing_stress(policy, venue)
     charges = (policy.base_margin_bps, policy.volatility_multiplier, policy.margin_floor_bps)
     allowance = venue.penalty_allowance * policy.penalty_bps.value
     if not any((*(charge.value for charge in charges), allowance, venue.lowest_margin_bps)):
@@ -391,6 +395,15 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
             ("policy", "asks for no margin at all; raise `base_margin_bps` or another part of the margin above 0")
         )
     return wrong
+
+
+def _missing_stress(policy: PolicySection, venue: VenueSection) -> list[tuple[str, str]]:
+    weight = policy.stress_weight
+    if venue.stressed_volatility is not None or not (weight.free or weight.value > 0):
+        return []
+    found = "is free" if weight.free else f"is {weight.value:g}"
+    message = f"{found}, but `venue.stressed_volatility` is missing; add it (annual, 1.5 is 150 %)"
+    return [("policy.stress_weight", message)]
 
 
 def _apply(tables: dict[str, Any], override: str) -> Problem | None:

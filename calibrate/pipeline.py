@@ -48,6 +48,7 @@ DESCRIPTIONS = {
     "initial_ratio": "initial over maintenance margin",
     "keeper_share": "share of the penalty that goes to keepers",
     "forecast_memory_hours": "time constant of the volatility forecast",
+    "stress_weight": "share of the volatility forecast that the venue's stressed volatility replaces",
 }
 
 
@@ -197,7 +198,7 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
             problems.append(UserProblem(f"{path}: policy.{name}.value", f"found {value!r}; expected a number"))
         else:
             values[name] = float(value)
-    raise_all(problems + policy_problems(values, str(path)))
+    raise_all(problems + policy_problems(values, loaded.job.venue, str(path)))
     return assembled.incumbent._replace(policy=policy_of(values, assembled.scenario.dtype))
 
 

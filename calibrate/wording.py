@@ -20,6 +20,7 @@ PARAMETERS = {
     "keeper_share": "Keepers' share of the penalty",
     "margin_floor": "Lowest maintenance margin",
     "forecast_memory": "Memory of the volatility forecast",
+    "stress_weight": "Weight of stressed volatility",
 }
 METRICS = {
     "insolvency_probability": ("Insolvency probability", "Chance that losses exceed the insurance fund."),

@@ -75,6 +75,8 @@ class Rules:
     highest: float
     allowance: float
     initial_ratio: float
+    stress_weight: float = 0.0
+    stressed_volatility: float = 0.0
     # 6. Keepers
     keeper_delay_steps: int
     recheck: bool
@@ -314,7 +316,9 @@ class Margin:
 
     def formula(self) -> float:
         rules = self.rules
-        by_volatility = rules.base + rules.multiplier * math.sqrt(self.variance * rules.horizon_of_margin_years)
+        calm, stressed = math.sqrt(self.variance), rules.stressed_volatility
+        forecast = calm + rules.stress_weight * (stressed - calm)
+        by_volatility = rules.base + rules.multiplier * forecast * math.sqrt(rules.horizon_of_margin_years)
         margin = max(rules.floor, by_volatility) + rules.allowance * rules.penalty
         return min(max(margin, rules.lowest), rules.highest)
 

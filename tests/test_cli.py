@@ -238,6 +238,14 @@ def test_all_mistakes_in_a_policy_are_told_at_once(job: Path, tmp_path: Path) ->
         assert f"error: {path}: policy.{name}" in answer.err
 
 
+def test_a_policy_with_weight_on_stress_needs_a_venue_that_knows_stress(job: Path, tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"policy": {"stress_weight": {"value": 0.25}}}), encoding="utf-8")
+    answer = call("simulate", job, "--policy", path)
+    assert answer.code == 2
+    assert f"error: {path}: policy.stress_weight: is 0.25, but `venue.stressed_volatility` is missing" in answer.err
+
+
 # --- verify and compare ---------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +317,7 @@ def small_policy() -> dict[str, float]:
     """The incumbent of the small job, defaults included."""
     tables = tomllib.loads(small_job.TEXT)
     tables["policy"] |= {"margin_floor_bps": 0, "initial_ratio": 2, "keeper_share": 0.5, "forecast_memory_hours": 24}
+    tables["policy"] |= {"stress_weight": 0}
     return tables["policy"]
 
 

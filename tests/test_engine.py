@@ -22,6 +22,7 @@ VARIANTS = {
         "unlimited_keepers": True,
     },
     "no delays, deep fund": {"oracle_delay_steps": 0, "keeper_delay_steps": 0, "fund": 0.05},
+    "stressed volatility": {"stress_weight": 0.4, "stressed_volatility": 1.6},
 }
 # The brute-force simulator's name for each of the engine's outcomes.
 SAME = {"margin_mean": "initial_margin"} | {
@@ -29,6 +30,7 @@ SAME = {"margin_mean": "initial_margin"} | {
     for name in (
         "bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated_share", "penalty", "fund_income",
         "slippage", "fund_draw", "socialised_loss", "false_liquidation", "returned", "collateral_closed", "pnl_closed",
+        "margin_peak_to_trough", "margin_rise",
     )
 }  # fmt: skip
 
@@ -57,6 +59,14 @@ def test_the_continuum_is_the_limit_of_accounts_followed_one_by_one(name: str) -
         scale = max(np.abs(engine[SAME[theirs]]).max(), 1e-4)
         assert gap < 1e-2 * scale, f"{theirs} is off by {gap:.2g}, of {scale:.2g}"
     np.testing.assert_array_equal(engine["distance"] > 0, insolvent)
+
+
+def test_margins_agree_to_rounding_where_liquidations_do_not_move_prices() -> None:
+    case = EVERYTHING.but(depth=1e12, stress_weight=0.4, stressed_volatility=1.6)
+    paths, engine = worst_paths(case)
+    accounts = case.brute_force(seed=3, paths=paths, accounts=4)
+    for theirs in ("margin_mean", "margin_peak_to_trough", "margin_rise"):
+        np.testing.assert_allclose(accounts[theirs], engine[SAME[theirs]], rtol=1e-9, atol=1e-12, err_msg=theirs)
 
 
 def test_a_planted_error_in_the_loss_is_seen_by_the_accounts() -> None:
@@ -121,6 +131,28 @@ def test_a_deviation_threshold_biases_the_derivative_of_bad_debt_little() -> Non
     )[0]
     gap, noise = abs(row.pathwise - row.finite_difference), row.difference_standard_error
     assert gap + 5 * noise < 0.35 * abs(row.pathwise)
+
+
+def test_with_all_weight_on_stress_the_margin_does_not_follow_the_forecast() -> None:
+    case = EVERYTHING.but(stress_weight=1.0, stressed_volatility=1.6)
+    sample = simulate(
+        case.scenario(), case.parameters(), seed=3, paths=200, fields=Outcome._fields, derivatives=("forecast_memory",)
+    )
+    r = case.rules
+    margin = r.base + r.multiplier * 1.6 * np.sqrt(r.horizon_of_margin_years) + r.allowance * r.penalty
+    np.testing.assert_allclose(sample.values["initial_margin"], r.initial_ratio * margin, rtol=1e-12)
+    np.testing.assert_allclose(sample.values["margin_rise"], 0.0, atol=1e-15)
+    for name, slopes in sample.derivatives.items():
+        assert not slopes.any(), name
+
+
+def test_stressed_volatility_without_weight_changes_nothing() -> None:
+    values = [
+        simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
+        for case in (SHORT, SHORT.but(stressed_volatility=1.6))
+    ]
+    for name in METRIC_FIELDS:
+        np.testing.assert_allclose(values[1][name], values[0][name], rtol=1e-12, atol=1e-15, err_msg=name)
 
 
 def test_shorter_steps_change_no_metric() -> None:

@@ -85,6 +85,15 @@ MISTAKES = {
     "bound out of range": (
         ["policy.base_margin_bps.high=20_000"], "policy.base_margin_bps", ["`high` is 20000", "0 to 10000"],
     ),
+    "weight of no stress": (
+        ["policy.stress_weight=0.3"], "policy.stress_weight", ["is 0.3", "`venue.stressed_volatility` is missing", "add"],
+    ),
+    "free weight of no stress": (
+        ["policy.stress_weight={value = 0, free = true, low = 0, high = 0.5}"],
+        "policy.stress_weight", ["is free", "`venue.stressed_volatility` is missing", "add"],
+    ),
+    "more than all stress": (["policy.stress_weight=1.5"], "policy.stress_weight", ["is 1.5", "expected 0 to 1"]),
+    "no stress": (["venue.stressed_volatility=0"], "venue.stressed_volatility", ["greater than 0", "found 0"]),
     "no margin at all": (
         ["policy.base_margin_bps=0", "policy.volatility_multiplier=0"], "policy", ["no margin at all", "raise"],
     ),
@@ -342,6 +351,7 @@ HUMAN = {
     "initial_ratio": 2.0,
     "keeper_share": 0.25,
     "forecast_memory_hours": 24.0,
+    "stress_weight": 0.25,
 }
 FIELDS = {
     "base_margin": 0.0123,
@@ -351,6 +361,7 @@ FIELDS = {
     "initial_ratio": 2.0,
     "keeper_share": 0.25,
     "forecast_memory": 1 / 365,
+    "stress_weight": 0.25,
 }
 
 
@@ -378,6 +389,7 @@ def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
         "oracle.heartbeat_s=3600", "oracle.delay_s=1200", "venue.keeper_delay_s=600", "venue.gas_usd=2",
         "book.position_usd=40_000", "liquidity.half_spread_bps=3", "venue.lowest_margin_bps=10",
         "venue.highest_margin_bps=4000", "venue.penalty_allowance=0.5", "venue.keepers=for-profit", "venue.recheck=false",
+        "venue.stressed_volatility=1.5", "policy.stress_weight=0.2",
     ]  # fmt: skip
     scenario, incumbent, open_interest_usd = assemble(load_job(job, overrides))
     assert scenario.dtype == np.float64
@@ -400,7 +412,9 @@ def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
         "highest margin": (scenario.venue.margin.highest, 0.4),
         "allowance": (scenario.venue.margin.penalty_allowance, 0.5),
         "margin horizon": (scenario.venue.margin.horizon, 3600 / YEAR_S),
-        "reference": (scenario.book.reference_margin, 2 * (0.02 + 0.5 * 0.01 + np.sqrt(1 / 8760))),
+        "stressed volatility": (scenario.venue.margin.stressed_volatility, 1.5),
+        "stress weight": (incumbent.policy.stress_weight, 0.2),
+        "reference": (scenario.book.reference_margin, 2 * (0.02 + 0.5 * 0.01 + (0.8 + 0.2 * 1.5) * np.sqrt(1 / 8760))),
     }
     for name, (found, wanted) in expected.items():
         np.testing.assert_allclose(float(found), wanted, rtol=1e-12, err_msg=name)
