@@ -215,7 +215,8 @@ def _between(low: float, high: float) -> Callable[[Choice], Choice]:
 
 
 class PolicySection(Section):
-    """What the venue chooses. A plain number is fixed; a table may set it free."""
+    """What the venue chooses. A plain number is fixed; a table may set it free. The maintenance margin changes as fast as its
+    formula says, unless `margin_rise_bps_per_hour` or `margin_fall_bps_per_hour` limits it."""
 
     base_margin_bps: Annotated[Parameter, AfterValidator(_between(0, 10_000))]
     volatility_multiplier: Annotated[Parameter, AfterValidator(_between(0, 100))]
@@ -225,9 +226,12 @@ class PolicySection(Section):
     keeper_share: Annotated[Parameter, AfterValidator(_between(0, 1))] = Choice(value=0.5)
     forecast_memory_hours: Annotated[Parameter, AfterValidator(_between(0.01, 100_000))] = Choice(value=24.0)
     stress_weight: Annotated[Parameter, AfterValidator(_between(0, 1))] = Choice(value=0.0)
+    margin_rise_bps_per_hour: Annotated[Parameter, AfterValidator(_between(0, 1_000_000))] | None = None
+    margin_fall_bps_per_hour: Annotated[Parameter, AfterValidator(_between(0, 1_000_000))] | None = None
 
     def choices(self) -> dict[str, Choice]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
+        """By key; a limit that the job does not set is no choice."""
+        return {name: choice for name in type(self).model_fields if (choice := getattr(self, name)) is not None}
 
     def free(self) -> dict[str, Choice]:
         return {name: choice for name, choice in self.choices().items() if choice.free}

@@ -77,6 +77,8 @@ class Rules:
     initial_ratio: float
     stress_weight: float = 0.0
     stressed_volatility: float = 0.0
+    rise_per_year: float = math.inf
+    fall_per_year: float = math.inf
     # 6. Keepers
     keeper_delay_steps: int
     recheck: bool
@@ -311,7 +313,8 @@ class Margin:
         dt = self.rules.step_years
         w = math.exp(-dt / self.rules.memory_years)
         self.variance = w * self.variance + (1.0 - w) * oracle_return**2 / dt
-        self.maintenance = self.formula()
+        change = self.formula() - self.maintenance
+        self.maintenance += min(max(change, -self.rules.fall_per_year * dt), self.rules.rise_per_year * dt)
         self.requirements.append(self.rules.initial_ratio * self.maintenance)
 
     def formula(self) -> float:

@@ -13,6 +13,8 @@ from calibrate.gradient import check_gradients, moved
 from calibrate.simulate import METRIC_FIELDS, Outcome, simulate
 
 EVERYTHING = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 300)
+# The margin may rise by 10 and fall by 1 bps an hour; most paths meet both limits.
+ANTI_PROCYCLICAL = {"stress_weight": 0.4, "stressed_volatility": 1.6, "rise_per_year": 8.76, "fall_per_year": 0.876}
 VARIANTS = {
     "push oracle, keepers for profit, re-check": {},
     "exact oracle, no re-check": {"oracle": "exact", "recheck": False},
@@ -22,7 +24,7 @@ VARIANTS = {
         "unlimited_keepers": True,
     },
     "no delays, deep fund": {"oracle_delay_steps": 0, "keeper_delay_steps": 0, "fund": 0.05},
-    "stressed volatility": {"stress_weight": 0.4, "stressed_volatility": 1.6},
+    "exact oracle, stressed volatility, margin in small steps": {"oracle": "exact", **ANTI_PROCYCLICAL},
 }
 # The brute-force simulator's name for each of the engine's outcomes.
 SAME = {"margin_mean": "initial_margin"} | {
@@ -62,7 +64,7 @@ def test_the_continuum_is_the_limit_of_accounts_followed_one_by_one(name: str) -
 
 
 def test_margins_agree_to_rounding_where_liquidations_do_not_move_prices() -> None:
-    case = EVERYTHING.but(depth=1e12, stress_weight=0.4, stressed_volatility=1.6)
+    case = EVERYTHING.but(depth=1e12, **ANTI_PROCYCLICAL)
     paths, engine = worst_paths(case)
     accounts = case.brute_force(seed=3, paths=paths, accounts=4)
     for theirs in ("margin_mean", "margin_peak_to_trough", "margin_rise"):
@@ -147,12 +149,40 @@ def test_with_all_weight_on_stress_the_margin_does_not_follow_the_forecast() -> 
 
 
 def test_stressed_volatility_without_weight_changes_nothing() -> None:
-    values = [
+    without, unused = (
         simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
         for case in (SHORT, SHORT.but(stressed_volatility=1.6))
-    ]
+    )
     for name in METRIC_FIELDS:
-        np.testing.assert_allclose(values[1][name], values[0][name], rtol=1e-12, atol=1e-15, err_msg=name)
+        np.testing.assert_allclose(unused[name], without[name], rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_limits_on_the_margin_that_nothing_reaches_are_none() -> None:
+    met = EVERYTHING.but(**ANTI_PROCYCLICAL)
+    free, unreached = (met.but(rise_per_year=rate, fall_per_year=rate) for rate in (np.inf, 1e6))
+    free, met, unreached = (
+        simulate(case.scenario(), case.parameters(), seed=3, paths=200).values for case in (free, met, unreached)
+    )
+    assert (met["margin_rise"] < 0.99 * free["margin_rise"]).mean() > 0.5, "the limits should matter"
+    for name in METRIC_FIELDS:
+        np.testing.assert_allclose(unreached[name], free[name], rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_a_margin_that_may_not_move_stays_where_it_started() -> None:
+    case = EVERYTHING.but(rise_per_year=0.0, fall_per_year=0.0)
+    v = simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
+    np.testing.assert_allclose(v["margin_rise"], 0.0, atol=1e-15)
+    np.testing.assert_allclose(v["margin_peak_to_trough"], 1.0, rtol=1e-12)
+    assert v["initial_margin"].std() > 0.1 * v["initial_margin"].mean(), "paths start at different volatilities"
+
+
+def test_derivatives_in_what_dampens_the_margin_are_the_limits_of_difference_quotients() -> None:
+    # The floor holds on some paths only.
+    case = SHORT.but(oracle="exact", floor=0.02, **ANTI_PROCYCLICAL)
+    names = ("stress_weight", "margin_floor", "margin_rise", "margin_fall", "forecast_memory")
+    for row in check_gradients(case.scenario(), case.parameters(), names, seed=5, paths=2048, bump=1e-7):
+        assert row.pathwise, f"{row.parameter} should matter to {row.metric}"
+        np.testing.assert_allclose(row.pathwise, row.finite_difference, rtol=1e-4, err_msg=str(row))
 
 
 def test_shorter_steps_change_no_metric() -> None:

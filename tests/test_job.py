@@ -1,5 +1,6 @@
 """A job is checked as a whole before anything runs, and its units are converted once, in both directions."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from small_job import problems_of
 from calibrate.assemble import POLICY_UNITS, assemble, policy_in_human_units, policy_of, warnings_of
 from calibrate.errors import UserError
 from calibrate.job import PolicySection, load_job
+from calibrate.pipeline import DESCRIPTIONS
 from calibrate.shipped import shipped_folder, shipped_names
 
 YEAR_S = 365 * 86_400
@@ -91,6 +93,16 @@ MISTAKES = {
     "free weight of no stress": (
         ["policy.stress_weight={value = 0, free = true, low = 0, high = 0.5}"],
         "policy.stress_weight", ["is free", "`venue.stressed_volatility` is missing", "add"],
+    ),
+    "margin that may rise less than not at all": (
+        ["policy.margin_rise_bps_per_hour=-5"], "policy.margin_rise_bps_per_hour", ["is -5", "expected 0 to 1e+06"],
+    ),
+    "margin that may fall less than not at all": (
+        ["policy.margin_fall_bps_per_hour={value = 5, free = true, low = -1, high = 10}"],
+        "policy.margin_fall_bps_per_hour", ["`low` is -1", "expected 0 to 1e+06"],
+    ),
+    "text for a limit": (
+        ["policy.margin_rise_bps_per_hour=none"], "policy.margin_rise_bps_per_hour", ["found 'none'", "a number, or"],
     ),
     "more than all stress": (["policy.stress_weight=1.5"], "policy.stress_weight", ["is 1.5", "expected 0 to 1"]),
     "no stress": (["venue.stressed_volatility=0"], "venue.stressed_volatility", ["greater than 0", "found 0"]),
@@ -352,6 +364,8 @@ HUMAN = {
     "keeper_share": 0.25,
     "forecast_memory_hours": 24.0,
     "stress_weight": 0.25,
+    "margin_rise_bps_per_hour": 40.0,
+    "margin_fall_bps_per_hour": 8.0,
 }
 FIELDS = {
     "base_margin": 0.0123,
@@ -362,6 +376,8 @@ FIELDS = {
     "keeper_share": 0.25,
     "forecast_memory": 1 / 365,
     "stress_weight": 0.25,
+    "margin_rise": 0.004 * 8760,
+    "margin_fall": 0.0008 * 8760,
 }
 
 
@@ -379,8 +395,17 @@ def test_a_policy_is_converted_and_converted_back(precision: str, accuracy: floa
     assert all(getattr(again, name) == getattr(policy, name) for name in FIELDS)
 
 
-def test_every_parameter_of_the_job_has_a_unit() -> None:
-    assert set(POLICY_UNITS) == set(PolicySection.model_fields)
+def test_every_parameter_of_the_job_has_a_unit_and_is_described() -> None:
+    assert set(POLICY_UNITS) == set(PolicySection.model_fields) == set(DESCRIPTIONS)
+
+
+def test_a_limit_that_a_job_does_not_set_is_none(job: Path) -> None:
+    loaded = load_job(job, ["policy.margin_fall_bps_per_hour={value = 8, free = true, low = 0, high = 100}"])
+    assert list(loaded.job.policy.free()) == ["base_margin_bps", "margin_fall_bps_per_hour"]
+    policy = assemble(loaded).incumbent.policy
+    assert policy.margin_rise is None
+    np.testing.assert_allclose(float(policy.margin_fall), 0.0008 * 8760, rtol=1e-6)
+    assert "margin_rise_bps_per_hour" not in loaded.job.policy.choices() | policy_in_human_units(policy)
 
 
 def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
@@ -439,6 +464,18 @@ def test_a_shipped_job_can_be_assembled_and_raises_no_eyebrow(name: str) -> None
     assert assemble(loaded).scenario.steps == loaded.job.simulation.steps
     assert warnings_of(loaded.job) == []
     assert loaded.job.policy.free()
+
+
+def test_what_a_shipped_job_leaves_commented_out_can_be_switched_on(tmp_path: Path) -> None:
+    text = (shipped_folder("configs") / "eth-perp.toml").read_text(encoding="utf-8")
+    on, lines = re.subn(r"^# (?=\w+ += )", "", text, flags=re.MULTILINE)
+    assert lines == 4
+    path = tmp_path / "job.toml"
+    path.write_text(on, encoding="utf-8")
+    loaded = load_job(path)
+    assert {"stress_weight", "margin_rise_bps_per_hour", "margin_fall_bps_per_hour"} <= set(loaded.job.policy.free())
+    policy = assemble(loaded).incumbent.policy
+    assert None not in policy
 
 
 def test_shipped_jobs_and_models_are_there() -> None:

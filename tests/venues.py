@@ -180,7 +180,8 @@ class Case:
                 r.base, r.multiplier, r.floor, r.initial_ratio, r.penalty, r.keeper_share, r.memory_years, r.stress_weight,
             )  # fmt: skip
             f = lambda value: jnp.asarray(value, self.dtype)  # noqa: E731
-            return Parameters(Policy(*(f(v) for v in values)), World(f(r.scale), f(1.0)))
+            limits = (None if rate == np.inf else f(rate) for rate in (r.rise_per_year, r.fall_per_year))
+            return Parameters(Policy(*(f(v) for v in values), *limits), World(f(r.scale), f(1.0)))
 
     def brute_force(self, *, seed: int, paths: np.ndarray, accounts: int) -> dict[str, np.ndarray]:
         """The same paths, account by account."""
