@@ -37,7 +37,12 @@ POLICY_UNITS: dict[str, tuple[str, float]] = {
     "initial_ratio": ("initial_ratio", 1.0),
     "keeper_share": ("keeper_share", 1.0),
     "forecast_memory_hours": ("forecast_memory", 1 / HOURS_PER_YEAR),
+    "stress_weight": ("stress_weight", 1.0),
+    "margin_rise_bps_per_hour": ("margin_rise", BPS * HOURS_PER_YEAR),
+    "margin_fall_bps_per_hour": ("margin_fall", BPS * HOURS_PER_YEAR),
 }
+# Parameters that a policy may do without.
+OPTIONAL = tuple(key for key, (field, _) in POLICY_UNITS.items() if field in Policy._field_defaults)
 
 
 class Assembled(NamedTuple):
@@ -72,15 +77,18 @@ def assemble(loaded: LoadedJob) -> Assembled:
 
 
 def policy_of(human: dict[str, float], dtype: np.dtype) -> Policy:
-    """A policy from values under their keys in the job."""
+    """A policy from values under their keys in the job; a limit without a value is none."""
     with jax.enable_x64(dtype == np.float64):
-        fields = {field: jnp.asarray(human[key] * unit, dtype) for key, (field, unit) in POLICY_UNITS.items()}
-        return Policy(**fields)
+        units = {key: POLICY_UNITS[key] for key in human}
+        return Policy(**{field: jnp.asarray(human[key] * unit, dtype) for key, (field, unit) in units.items()})
 
 
 def policy_in_human_units(policy: Policy) -> dict[str, float]:
-    """A policy's values under their keys in the job."""
-    return {key: float(getattr(policy, field)) / unit for key, (field, unit) in POLICY_UNITS.items()}
+    """A policy's values under their keys in the job, without the limits that it does not have."""
+    fields = policy._asdict()
+    return {
+        key: float(fields[field]) / unit for key, (field, unit) in POLICY_UNITS.items() if fields[field] is not None
+    }
 
 
 def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
@@ -129,7 +137,9 @@ def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
         venue.penalty_allowance,
         venue.margin_horizon_minutes * 60 / SECONDS_PER_YEAR,
     )
-    return MarginRule(*(jnp.asarray(number, dtype) for number in numbers))
+    lowest, highest, allowance, horizon = (jnp.asarray(number, dtype) for number in numbers)
+    stressed = None if venue.stressed_volatility is None else jnp.asarray(venue.stressed_volatility, dtype)
+    return MarginRule(lowest, highest, allowance, horizon, stressed)
 
 
 def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:

@@ -81,11 +81,9 @@ def _solve_at(
         chosen=before,
     )
     chosen = sample.learn(start)
-    if sample.weighted:
-        fresh = rehearsed(sweep.paths)
-    else:
-        # Noise of the search and of the certificate both stand between the aim and the tolerance.
-        fresh = int(1 / (1 / sample.paths + 1 / sweep.paths))
+    # Noise of the search and of the certificate both stand between the aim and the tolerance.
+    together = int(1 / (1 / sample.paths + 1 / sweep.paths))
+    fresh = rehearsed(sweep.paths) if sample.weighted else together
     aim = headrooms(constraints, chosen, fresh, sample.paths, sweep.confidence)
     solution = solve(sample, start, aim, rounds=2)
     return (solution.point if solution.feasible else None), sample.learn(solution.point)

@@ -118,7 +118,8 @@ class BookSection(Section):
 
 
 class VenueSection(Section):
-    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8)."""
+    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8). `stressed_volatility` (annual, 1.5 is 150 %) is the
+    volatility that the policy's `stress_weight` mixes into the venue's forecast."""
 
     insurance_fund_usd: NotNegative
     keepers: Literal["for-profit", "unlimited"] = "for-profit"
@@ -127,6 +128,7 @@ class VenueSection(Section):
     gas_usd: NotNegative = 0.0
     margin_horizon_minutes: Positive = 60.0
     penalty_allowance: Share = 0.0
+    stressed_volatility: Positive | None = None
     lowest_margin_bps: NotNegative = 0.0
     highest_margin_bps: Positive = 5_000.0
 
@@ -300,13 +302,14 @@ def parse_job(tables: dict[str, Any], place: str) -> Job:
     return job
 
 
-def policy_problems(values: dict[str, float], place: str) -> list[Problem]:
-    """What is wrong with the values of a policy that does not come from a job."""
+def policy_problems(values: dict[str, float], venue: VenueSection, place: str) -> list[Problem]:
+    """What is wrong with the values of a policy that does not come from the job of its venue."""
     try:
-        PolicySection.model_validate(values)
+        policy = PolicySection.model_validate(values)
     except ValidationError as error:
         return [_problem(place, {**details, "loc": ("policy", *details["loc"])}) for details in error.errors()]
-    return []
+    found = _missing_stress(policy.stress_weight.value, venue, "policy")
+    return [Problem(f"{place}: {where}", message) for where, message in found]
 
 
 def _across_sections(job: Job) -> list[tuple[str, str]]:
@@ -322,6 +325,8 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
     alternatives = enumerate(job.alternatives().values())
     policies = [("policy", incumbent), *((f"frontier.alternatives.{i}", values) for i, values in alternatives)]
     for where, values in policies:
+        weight = "is free" if where == "policy" and job.policy.stress_weight.free else values["stress_weight"]
+        wrong += _missing_stress(weight, job.venue, where)
         charges = [values[key] for key in ("base_margin_bps", "volatility_multiplier", "margin_floor_bps")]
         allowance = job.venue.penalty_allowance * values["penalty_bps"]
         if not any((*charges, allowance, job.venue.lowest_margin_bps)):
@@ -342,6 +347,15 @@ def _repeated_names(tables: dict[str, Any]) -> list[tuple[str, str]]:
             where, other = f"frontier.alternatives.{i}.name", first[same_name(name)]
             wrong.append((where, f"{name!r} is the name of alternatives.{other} too; give each its own"))
     return wrong
+
+
+def _missing_stress(weight: float | str, venue: VenueSection, where: str) -> list[tuple[str, str]]:
+    """What is wrong with a weight of stressed volatility, a number or "is free"."""
+    if venue.stressed_volatility is not None or weight == 0:
+        return []
+    found = weight if isinstance(weight, str) else f"is {weight:g}"
+    message = f"{found}, but `venue.stressed_volatility` is missing; add it (annual, 1.5 is 150 %)"
+    return [(f"{where}.stress_weight", message)]
 
 
 def _apply(tables: dict[str, Any], override: str) -> Problem | None:

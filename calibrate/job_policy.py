@@ -15,6 +15,9 @@ LEGAL: dict[str, tuple[float, float]] = {
     "initial_ratio": (1, 100),
     "keeper_share": (0, 1),
     "forecast_memory_hours": (0.01, 100_000),
+    "stress_weight": (0, 1),
+    "margin_rise_bps_per_hour": (0, 1_000_000),
+    "margin_fall_bps_per_hour": (0, 1_000_000),
 }
 # What the frontier calls its own rows.
 RESERVED = ("frontier", "incumbent", "recommended", "best found")
@@ -67,7 +70,8 @@ Parameter = Annotated[Choice, BeforeValidator(_plain_number)]
 
 
 class PolicySection(Section):
-    """What the venue chooses. A plain number is fixed; a table may set it free."""
+    """What the venue chooses. A plain number is fixed; a table may set it free. The maintenance margin changes as fast as its
+    formula says, unless `margin_rise_bps_per_hour` or `margin_fall_bps_per_hour` limits it."""
 
     base_margin_bps: Parameter
     volatility_multiplier: Parameter
@@ -76,10 +80,15 @@ class PolicySection(Section):
     initial_ratio: Parameter = Choice(value=2.0)
     keeper_share: Parameter = Choice(value=0.5)
     forecast_memory_hours: Parameter = Choice(value=24.0)
+    stress_weight: Parameter = Choice(value=0.0)
+    margin_rise_bps_per_hour: Parameter | None = None
+    margin_fall_bps_per_hour: Parameter | None = None
 
     @field_validator(*LEGAL)
     @classmethod
-    def _legal(cls, choice: Choice, info: ValidationInfo) -> Choice:
+    def _legal(cls, choice: Choice | None, info: ValidationInfo) -> Choice | None:
+        if choice is None:
+            return None
         low, high = LEGAL[str(info.field_name)]
         given = (("value", choice.value), ("low", choice.low), ("high", choice.high))
         outside = [
@@ -90,7 +99,8 @@ class PolicySection(Section):
         return choice
 
     def choices(self) -> dict[str, Choice]:
-        return {name: getattr(self, name) for name in type(self).model_fields}
+        """By key; a limit that the job does not set is no choice."""
+        return {name: choice for name in type(self).model_fields if (choice := getattr(self, name)) is not None}
 
     def free(self) -> dict[str, Choice]:
         return {name: choice for name, choice in self.choices().items() if choice.free}
@@ -107,6 +117,9 @@ class AlternativeSection(Section):
     initial_ratio: float | None = None
     keeper_share: float | None = None
     forecast_memory_hours: float | None = None
+    stress_weight: float | None = None
+    margin_rise_bps_per_hour: float | None = None
+    margin_fall_bps_per_hour: float | None = None
 
     @field_validator("name")
     @classmethod

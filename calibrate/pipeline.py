@@ -23,7 +23,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from calibrate.assemble import POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
+from calibrate.assemble import OPTIONAL, POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
 from calibrate.certify import measured
 from calibrate.constraints import Constraint, constraint_of
 from calibrate.errors import Problem as UserProblem
@@ -41,6 +41,7 @@ from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write
 from calibrate.sensitivity import Sensitivity, sensitivities
 from calibrate.shocks import derived_seed
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
+from calibrate.wording import parameter_unit
 
 DESCRIPTIONS = {
     "base_margin_bps": "maintenance margin before volatility is added",
@@ -50,6 +51,9 @@ DESCRIPTIONS = {
     "initial_ratio": "initial over maintenance margin",
     "keeper_share": "share of the penalty that goes to keepers",
     "forecast_memory_hours": "time constant of the volatility forecast",
+    "stress_weight": "share of the volatility forecast that the venue's stressed volatility replaces",
+    "margin_rise_bps_per_hour": "fastest rise of the maintenance margin",
+    "margin_fall_bps_per_hour": "fastest fall of the maintenance margin",
 }
 
 
@@ -220,7 +224,9 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
     entries = read_json(path).get("policy")
     if not isinstance(entries, dict):
         raise UserError([UserProblem(f"{path}: policy", "is missing; expected the recommended.json of a run")])
-    problems, values = [], {name: choice.value for name, choice in loaded.job.policy.choices().items()}
+    # What the file does not name is as in the job, but a limit that it does not name is none: not every policy has one.
+    named = {name: choice.value for name, choice in loaded.job.policy.choices().items()}
+    problems, values = [], {name: value for name, value in named.items() if name not in OPTIONAL}
     for name, entry in entries.items():
         value = entry.get("value") if isinstance(entry, dict) else None
         if name not in POLICY_UNITS:
@@ -231,7 +237,7 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
             problems.append(UserProblem(f"{path}: policy.{name}.value", f"found {value!r}; expected a number"))
         else:
             values[name] = float(value)
-    raise_all(problems + policy_problems(values, str(path)))
+    raise_all(problems + policy_problems(values, loaded.job.venue, str(path)))
     return assembled.incumbent._replace(policy=policy_of(values, assembled.scenario.dtype))
 
 
@@ -281,7 +287,7 @@ def _recommended_json(
             "value": value,
             "incumbent": choice.value,
             "change": value - choice.value,
-            "unit": "bps" if name.endswith("_bps") else "hours" if name.endswith("_hours") else "",
+            "unit": parameter_unit(name),
             "free": choice.free,
             "low": choice.low,
             "high": choice.high,

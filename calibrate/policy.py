@@ -9,7 +9,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 
-from calibrate.extremes import clipped, larger
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.units import PerPath, Scalar
 
 
@@ -17,7 +17,8 @@ class Policy(NamedTuple):
     """Fractions of notional, unless said. The maintenance margin is `base_margin` plus `volatility_multiplier` times the
     venue's volatility forecast over its margin horizon, not below `margin_floor`; the initial margin is `initial_ratio`
     times that. A liquidated account pays `penalty`, of which `keeper_share` goes to the keeper. `forecast_memory` (years)
-    is the time constant of the forecast."""
+    is the time constant of the forecast, `stress_weight` the share of the forecast that stressed volatility replaces.
+    The maintenance margin rises and falls by no more than `margin_rise` and `margin_fall` a year; None is no limit."""
 
     base_margin: Scalar
     volatility_multiplier: Scalar
@@ -26,6 +27,9 @@ class Policy(NamedTuple):
     penalty: Scalar
     keeper_share: Scalar
     forecast_memory: Scalar
+    stress_weight: Scalar
+    margin_rise: Scalar | None = None
+    margin_fall: Scalar | None = None
 
 
 class World(NamedTuple):
@@ -41,15 +45,30 @@ class Parameters(NamedTuple):
 
 
 class MarginRule(eqx.Module):
-    """What is fixed about the margin: limits, the share of the penalty added to it, and its horizon in years."""
+    """What is fixed about the margin: limits, the share of the penalty added to it, and its horizon in years. A venue whose
+    policy gives weight to stress has a `stressed_volatility` (annual)."""
 
     lowest: Scalar
     highest: Scalar
     penalty_allowance: Scalar
     horizon: Scalar
+    stressed_volatility: Scalar | None = None
 
     def maintenance(self, policy: Policy, variance_rate: PerPath) -> PerPath:
-        """Maintenance margin as a fraction of notional, given the venue's forecast of annual variance."""
+        """Maintenance margin as a fraction of notional, given the venue's forecast of annual variance; the speed of its changes
+        is not limited yet."""
         forecast = jnp.sqrt(larger(variance_rate, 1e-12) * self.horizon)
+        if self.stressed_volatility is not None:
+            stressed = self.stressed_volatility * jnp.sqrt(self.horizon)
+            forecast = (1 - policy.stress_weight) * forecast + policy.stress_weight * stressed
         margin = larger(policy.base_margin + policy.volatility_multiplier * forecast, policy.margin_floor)
         return clipped(margin + self.penalty_allowance * policy.penalty, self.lowest, self.highest)
+
+    def next_maintenance(self, policy: Policy, variance_rate: PerPath, before: PerPath, dt: Scalar) -> PerPath:
+        """Maintenance margin one step of `dt` years after it was `before`."""
+        margin = self.maintenance(policy, variance_rate)
+        if policy.margin_fall is not None:
+            margin = larger(margin, before - policy.margin_fall * dt)
+        if policy.margin_rise is not None:
+            margin = smaller(margin, before + policy.margin_rise * dt)
+        return margin

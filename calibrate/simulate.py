@@ -182,7 +182,9 @@ def step(
     )
     oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
-    margin = computed_once(lambda: venue.margin.maintenance(policy, variance_rate), variance_rate)
+    margin = computed_once(
+        lambda: venue.margin.next_maintenance(policy, variance_rate, state.margin, dt), variance_rate
+    )
 
     fronts, closes = step_fronts(
         state.fronts,

@@ -14,13 +14,16 @@ MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 ROLES = ("incumbent", "recommended", "best found")
-UNITS = ("bps", "hours", "days")
+UNITS = {"bps_per_hour": "bps per hour", "bps": "bps", "hours": "hours", "days": "days"}
 PARAMETERS = {
     "penalty": "Liquidation penalty",
     "initial_ratio": "Initial / maintenance margin",
     "keeper_share": "Keepers' share of the penalty",
     "margin_floor": "Lowest maintenance margin",
     "forecast_memory": "Memory of the volatility forecast",
+    "stress_weight": "Weight of stressed volatility",
+    "margin_rise": "Fastest rise of the maintenance margin",
+    "margin_fall": "Fastest fall of the maintenance margin",
 }
 METRICS = {
     "insolvency_probability": ("Insolvency probability", "Chance that losses exceed the insurance fund."),
@@ -49,13 +52,17 @@ TAIL = re.compile(r"(?P<base>\w+?)_(?P<kind>var|es|at_risk)(_(?P<level>[\d.]+))?
 
 def parameter_name(key: str) -> str:
     """`base_margin_bps` -> `Base margin`, with or without the unit in the key."""
-    stem = key.removesuffix(f"_{parameter_unit(key)}")
+    stem = key.removesuffix(f"_{_unit_suffix(key)}")
     return PARAMETERS.get(stem, stem.replace("_", " ").capitalize())
 
 
 def parameter_unit(key: str) -> str:
-    """The unit that the key ends with, or nothing."""
-    return next((unit for unit in UNITS if key.endswith(f"_{unit}")), "")
+    """The unit that the key ends with, in words, or nothing."""
+    return UNITS.get(_unit_suffix(key), "")
+
+
+def _unit_suffix(key: str) -> str:
+    return next((suffix for suffix in UNITS if key.endswith(f"_{suffix}")), "")
 
 
 def role(label: str) -> str:

@@ -75,6 +75,10 @@ class Rules:
     highest: float
     allowance: float
     initial_ratio: float
+    stress_weight: float = 0.0
+    stressed_volatility: float = 0.0
+    rise_per_year: float = math.inf
+    fall_per_year: float = math.inf
     # 6. Keepers
     keeper_delay_steps: int
     recheck: bool
@@ -309,12 +313,15 @@ class Margin:
         dt = self.rules.step_years
         w = math.exp(-dt / self.rules.memory_years)
         self.variance = w * self.variance + (1.0 - w) * oracle_return**2 / dt
-        self.maintenance = self.formula()
+        change = self.formula() - self.maintenance
+        self.maintenance += min(max(change, -self.rules.fall_per_year * dt), self.rules.rise_per_year * dt)
         self.requirements.append(self.rules.initial_ratio * self.maintenance)
 
     def formula(self) -> float:
         rules = self.rules
-        by_volatility = rules.base + rules.multiplier * math.sqrt(self.variance * rules.horizon_of_margin_years)
+        calm, stressed = math.sqrt(self.variance), rules.stressed_volatility
+        forecast = calm + rules.stress_weight * (stressed - calm)
+        by_volatility = rules.base + rules.multiplier * forecast * math.sqrt(rules.horizon_of_margin_years)
         margin = max(rules.floor, by_volatility) + rules.allowance * rules.penalty
         return min(max(margin, rules.lowest), rules.highest)
 

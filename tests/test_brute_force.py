@@ -423,6 +423,39 @@ def test_the_margin_follows_the_variance_the_oracle_shows():
     )
 
 
+def test_stressed_volatility_takes_its_share_of_the_forecast():
+    # The forecast volatilities after returns of 0.2 and 0 are the roots of v1 and v2 above; 3 is the stressed one, so the
+    # margin adds 0.5 * (0.75 sqrt(v) + 0.25 * 3) * sqrt(0.01), the root of the horizon of one step, to 0.01.
+    rules = replace(BY_HAND, base=0.01, multiplier=0.5, stress_weight=0.25, stressed_volatility=3.0)
+    w = math.exp(-0.1)
+    v1 = w * 1 + (1 - w) * 4
+    m1, m2 = (0.01 + 0.05 * (0.75 * math.sqrt(v) + 0.75) for v in (v1, w * v1))
+    outcome = along(rules, book((1, 0.9, 1.0, 0)), [0.2, 0.2])
+    assert_outcome(outcome, {"margin_mean": m1 + m2, "margin_peak_to_trough": m1 / m2})
+    # Accounts that respond are opened at the requirement of step 0, 2 * (0.01 + 0.05 * (0.75 + 0.75)) = 0.17.
+    start = along(rules, book((1, 0.17, 1.0, 0), responds=True, reference_margin=0.17), [math.log(0.8)])
+    assert_outcome(start, {"collateral_closed": 0.17})
+
+
+def test_the_margin_rises_and_falls_no_faster_than_it_may():
+    # A rise of 0.4 and a fall of 0.15 a year are 0.004 and 0.0015 a step. The formula asks for 0.05 sqrt(v): 0.05 at the start,
+    # 0.0567 after a return of 0.2, then 0.0539, 0.0513 and 0.0488, and for more than 0.056 after a return of 0.3. So the margin
+    # is 0.054, what is asked for, twice 0.0015 less, and 0.004 more.
+    rules = replace(BY_HAND, base=0.0, multiplier=0.5, rise_per_year=0.4, fall_per_year=0.15)
+    w = math.exp(-0.1)
+    second = 0.05 * math.sqrt(w * (w * 1 + (1 - w) * 4))
+    margins = [0.054, second, second - 0.0015, second - 0.003, second + 0.001]
+    outcome = along(rules, book((1, 0.9, 1.0, 0)), [0.2, 0.2, 0.2, 0.2, 0.5])
+    assert_outcome(
+        outcome,
+        {
+            "margin_mean": 2 * sum(margins) / 5,
+            "margin_peak_to_trough": (second + 0.001) / (second - 0.003),
+            "margin_rise": 2 * 0.004,
+        },
+    )
+
+
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [({"floor": 0.3}, 0.32), ({"lowest": 0.4}, 0.4), ({"highest": 0.03}, 0.03), ({}, 0.07)],

@@ -240,6 +240,29 @@ def test_all_mistakes_in_a_policy_are_told_at_once(job: Path, tmp_path: Path) ->
         assert f"error: {path}: policy.{name}" in answer.err
 
 
+def test_a_policy_with_weight_on_stress_needs_a_venue_that_knows_stress(job: Path, tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"policy": {"stress_weight": {"value": 0.25}}}), encoding="utf-8")
+    answer = call("simulate", job, "--policy", path)
+    assert answer.code == 2
+    assert f"error: {path}: policy.stress_weight: is 0.25, but `venue.stressed_volatility` is missing" in answer.err
+
+
+def test_a_policy_without_a_limit_has_none_in_a_job_with_one(job: Path, tmp_path: Path) -> None:
+    limits = ("--set", "policy.margin_rise_bps_per_hour=3", "--set", "policy.margin_fall_bps_per_hour=5")
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"policy": {"margin_fall_bps_per_hour": {"value": 4}}}), encoding="utf-8")
+    shown = [
+        json.loads(call("simulate", job, *limits, "--json", *policy).out)["policy"]
+        for policy in ((), ("--policy", path))
+    ]
+    expected = small_policy() | {"base_margin_bps": 200}
+    assert shown[0] == pytest.approx(
+        expected | {"margin_rise_bps_per_hour": 3, "margin_fall_bps_per_hour": 5}, rel=1e-6
+    )
+    assert shown[1] == pytest.approx(expected | {"margin_fall_bps_per_hour": 4}, rel=1e-6)
+
+
 # --- verify and compare ---------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +318,7 @@ def test_a_run_recommends_within_the_bounds_and_keeps_its_limits(done: tuple[Pat
     assert recommended["status"] == "certified"
     assert list(recommended["policy"]) == list(small_policy())
     base = recommended["policy"]["base_margin_bps"]
+    assert base["unit"] == "bps"
     assert base["low"] <= base["value"] <= base["high"]
     assert base["change"] == pytest.approx(base["value"] - 200)
     fixed = recommended["policy"]["penalty_bps"]
@@ -313,6 +337,7 @@ def small_policy() -> dict[str, float]:
     """The incumbent of the small job, defaults included."""
     tables = tomllib.loads(small_job.TEXT)
     tables["policy"] |= {"margin_floor_bps": 0, "initial_ratio": 2, "keeper_share": 0.5, "forecast_memory_hours": 24}
+    tables["policy"] |= {"stress_weight": 0}
     return tables["policy"]
 
 

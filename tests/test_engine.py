@@ -13,6 +13,8 @@ from calibrate.gradient import check_gradients, moved
 from calibrate.simulate import METRIC_FIELDS, Outcome, simulate
 
 EVERYTHING = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 300)
+# The margin may rise by 10 and fall by 1 bps an hour; most paths meet both limits.
+ANTI_PROCYCLICAL = {"stress_weight": 0.4, "stressed_volatility": 1.6, "rise_per_year": 8.76, "fall_per_year": 0.876}
 VARIANTS = {
     "push oracle, keepers for profit, re-check": {},
     "exact oracle, no re-check": {"oracle": "exact", "recheck": False},
@@ -22,6 +24,7 @@ VARIANTS = {
         "unlimited_keepers": True,
     },
     "no delays, deep fund": {"oracle_delay_steps": 0, "keeper_delay_steps": 0, "fund": 0.05},
+    "exact oracle, stressed volatility, margin in small steps": {"oracle": "exact", **ANTI_PROCYCLICAL},
 }
 # The brute-force simulator's name for each of the engine's outcomes.
 SAME = {"margin_mean": "initial_margin"} | {
@@ -29,6 +32,7 @@ SAME = {"margin_mean": "initial_margin"} | {
     for name in (
         "bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated_share", "penalty", "fund_income",
         "slippage", "fund_draw", "socialised_loss", "false_liquidation", "returned", "collateral_closed", "pnl_closed",
+        "margin_peak_to_trough", "margin_rise",
     )
 }  # fmt: skip
 
@@ -57,6 +61,14 @@ def test_the_continuum_is_the_limit_of_accounts_followed_one_by_one(name: str) -
         scale = max(np.abs(engine[SAME[theirs]]).max(), 1e-4)
         assert gap < 1e-2 * scale, f"{theirs} is off by {gap:.2g}, of {scale:.2g}"
     np.testing.assert_array_equal(engine["distance"] > 0, insolvent)
+
+
+def test_margins_agree_to_rounding_where_liquidations_do_not_move_prices() -> None:
+    case = EVERYTHING.but(depth=1e12, **ANTI_PROCYCLICAL)
+    paths, engine = worst_paths(case)
+    accounts = case.brute_force(seed=3, paths=paths, accounts=4)
+    for theirs in ("margin_mean", "margin_peak_to_trough", "margin_rise"):
+        np.testing.assert_allclose(accounts[theirs], engine[SAME[theirs]], rtol=1e-9, atol=1e-12, err_msg=theirs)
 
 
 def test_a_planted_error_in_the_loss_is_seen_by_the_accounts() -> None:
@@ -121,6 +133,56 @@ def test_a_deviation_threshold_biases_the_derivative_of_bad_debt_little() -> Non
     )[0]
     gap, noise = abs(row.pathwise - row.finite_difference), row.difference_standard_error
     assert gap + 5 * noise < 0.35 * abs(row.pathwise)
+
+
+def test_with_all_weight_on_stress_the_margin_does_not_follow_the_forecast() -> None:
+    case = EVERYTHING.but(stress_weight=1.0, stressed_volatility=1.6)
+    sample = simulate(
+        case.scenario(), case.parameters(), seed=3, paths=200, fields=Outcome._fields, derivatives=("forecast_memory",)
+    )
+    r = case.rules
+    margin = r.base + r.multiplier * 1.6 * np.sqrt(r.horizon_of_margin_years) + r.allowance * r.penalty
+    np.testing.assert_allclose(sample.values["initial_margin"], r.initial_ratio * margin, rtol=1e-12)
+    np.testing.assert_allclose(sample.values["margin_rise"], 0.0, atol=1e-15)
+    for name, slopes in sample.derivatives.items():
+        assert not slopes.any(), name
+
+
+def test_stressed_volatility_without_weight_changes_nothing() -> None:
+    without, unused = (
+        simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
+        for case in (SHORT, SHORT.but(stressed_volatility=1.6))
+    )
+    for name in METRIC_FIELDS:
+        np.testing.assert_allclose(unused[name], without[name], rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_limits_on_the_margin_that_nothing_reaches_are_none() -> None:
+    met = EVERYTHING.but(**ANTI_PROCYCLICAL)
+    free, unreached = (met.but(rise_per_year=rate, fall_per_year=rate) for rate in (np.inf, 1e6))
+    free, met, unreached = (
+        simulate(case.scenario(), case.parameters(), seed=3, paths=200).values for case in (free, met, unreached)
+    )
+    assert (met["margin_rise"] < 0.99 * free["margin_rise"]).mean() > 0.5, "the limits should matter"
+    for name in METRIC_FIELDS:
+        np.testing.assert_allclose(unreached[name], free[name], rtol=1e-12, atol=1e-15, err_msg=name)
+
+
+def test_a_margin_that_may_not_move_stays_where_it_started() -> None:
+    case = EVERYTHING.but(rise_per_year=0.0, fall_per_year=0.0)
+    v = simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
+    np.testing.assert_allclose(v["margin_rise"], 0.0, atol=1e-15)
+    np.testing.assert_allclose(v["margin_peak_to_trough"], 1.0, rtol=1e-12)
+    assert v["initial_margin"].std() > 0.1 * v["initial_margin"].mean(), "paths start at different volatilities"
+
+
+def test_derivatives_in_what_dampens_the_margin_are_the_limits_of_difference_quotients() -> None:
+    # The floor holds on some paths only.
+    case = SHORT.but(oracle="exact", floor=0.02, **ANTI_PROCYCLICAL)
+    names = ("stress_weight", "margin_floor", "margin_rise", "margin_fall", "forecast_memory")
+    for row in check_gradients(case.scenario(), case.parameters(), names, seed=5, paths=2048, bump=1e-7):
+        assert row.pathwise, f"{row.parameter} should matter to {row.metric}"
+        np.testing.assert_allclose(row.pathwise, row.finite_difference, rtol=1e-4, err_msg=str(row))
 
 
 def test_shorter_steps_change_no_metric() -> None:

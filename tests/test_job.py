@@ -1,5 +1,6 @@
 """A job is checked as a whole before anything runs, and its units are converted once, in both directions."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from calibrate.assemble import POLICY_UNITS, assemble, policy_in_human_units, po
 from calibrate.errors import UserError
 from calibrate.job import load_job
 from calibrate.job_policy import LEGAL, AlternativeSection, PolicySection
+from calibrate.pipeline import DESCRIPTIONS
 from calibrate.shipped import shipped_folder, shipped_names
 
 YEAR_S = 365 * 86_400
@@ -86,6 +88,25 @@ MISTAKES = {
     "bound out of range": (
         ["policy.base_margin_bps.high=20_000"], "policy.base_margin_bps", ["`high` is 20000", "0 to 10000"],
     ),
+    "weight of no stress": (
+        ["policy.stress_weight=0.3"], "policy.stress_weight", ["is 0.3", "`venue.stressed_volatility` is missing", "add"],
+    ),
+    "free weight of no stress": (
+        ["policy.stress_weight={value = 0, free = true, low = 0, high = 0.5}"],
+        "policy.stress_weight", ["is free", "`venue.stressed_volatility` is missing", "add"],
+    ),
+    "margin that may rise less than not at all": (
+        ["policy.margin_rise_bps_per_hour=-5"], "policy.margin_rise_bps_per_hour", ["is -5", "expected 0 to 1e+06"],
+    ),
+    "margin that may fall less than not at all": (
+        ["policy.margin_fall_bps_per_hour={value = 5, free = true, low = -1, high = 10}"],
+        "policy.margin_fall_bps_per_hour", ["`low` is -1", "expected 0 to 1e+06"],
+    ),
+    "text for a limit": (
+        ["policy.margin_rise_bps_per_hour=none"], "policy.margin_rise_bps_per_hour", ["found 'none'", "a number, or"],
+    ),
+    "more than all stress": (["policy.stress_weight=1.5"], "policy.stress_weight", ["is 1.5", "expected 0 to 1"]),
+    "no stress": (["venue.stressed_volatility=0"], "venue.stressed_volatility", ["greater than 0", "found 0"]),
     "no margin at all": (
         ["policy.base_margin_bps=0", "policy.volatility_multiplier=0"], "policy", ["no margin at all", "raise"],
     ),
@@ -423,6 +444,9 @@ HUMAN = {
     "initial_ratio": 2.0,
     "keeper_share": 0.25,
     "forecast_memory_hours": 24.0,
+    "stress_weight": 0.25,
+    "margin_rise_bps_per_hour": 40.0,
+    "margin_fall_bps_per_hour": 8.0,
 }
 FIELDS = {
     "base_margin": 0.0123,
@@ -432,6 +456,9 @@ FIELDS = {
     "initial_ratio": 2.0,
     "keeper_share": 0.25,
     "forecast_memory": 1 / 365,
+    "stress_weight": 0.25,
+    "margin_rise": 0.004 * 8760,
+    "margin_fall": 0.0008 * 8760,
 }
 
 
@@ -449,9 +476,18 @@ def test_a_policy_is_converted_and_converted_back(precision: str, accuracy: floa
     assert all(getattr(again, name) == getattr(policy, name) for name in FIELDS)
 
 
-def test_every_parameter_of_the_job_has_a_unit_and_a_range() -> None:
-    assert set(POLICY_UNITS) == set(PolicySection.model_fields) == set(LEGAL)
+def test_every_parameter_of_the_job_has_a_unit_a_range_and_a_description() -> None:
+    assert set(POLICY_UNITS) == set(PolicySection.model_fields) == set(LEGAL) == set(DESCRIPTIONS)
     assert set(AlternativeSection.model_fields) == {"name", *LEGAL}
+
+
+def test_a_limit_that_a_job_does_not_set_is_none(job: Path) -> None:
+    loaded = load_job(job, ["policy.margin_fall_bps_per_hour={value = 8, free = true, low = 0, high = 100}"])
+    assert list(loaded.job.policy.free()) == ["base_margin_bps", "margin_fall_bps_per_hour"]
+    policy = assemble(loaded).incumbent.policy
+    assert policy.margin_rise is None
+    np.testing.assert_allclose(float(policy.margin_fall), 0.0008 * 8760, rtol=1e-6)
+    assert "margin_rise_bps_per_hour" not in loaded.job.policy.choices() | policy_in_human_units(policy)
 
 
 def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
@@ -460,6 +496,7 @@ def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
         "oracle.heartbeat_s=3600", "oracle.delay_s=1200", "venue.keeper_delay_s=600", "venue.gas_usd=2",
         "book.position_usd=40_000", "liquidity.half_spread_bps=3", "venue.lowest_margin_bps=10",
         "venue.highest_margin_bps=4000", "venue.penalty_allowance=0.5", "venue.keepers=for-profit", "venue.recheck=false",
+        "venue.stressed_volatility=1.5", "policy.stress_weight=0.2",
     ]  # fmt: skip
     scenario, incumbent, open_interest_usd = assemble(load_job(job, overrides))
     assert scenario.dtype == np.float64
@@ -482,7 +519,9 @@ def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
         "highest margin": (scenario.venue.margin.highest, 0.4),
         "allowance": (scenario.venue.margin.penalty_allowance, 0.5),
         "margin horizon": (scenario.venue.margin.horizon, 3600 / YEAR_S),
-        "reference": (scenario.book.reference_margin, 2 * (0.02 + 0.5 * 0.01 + np.sqrt(1 / 8760))),
+        "stressed volatility": (scenario.venue.margin.stressed_volatility, 1.5),
+        "stress weight": (incumbent.policy.stress_weight, 0.2),
+        "reference": (scenario.book.reference_margin, 2 * (0.02 + 0.5 * 0.01 + (0.8 + 0.2 * 1.5) * np.sqrt(1 / 8760))),
     }
     for name, (found, wanted) in expected.items():
         np.testing.assert_allclose(float(found), wanted, rtol=1e-12, err_msg=name)
@@ -507,6 +546,19 @@ def test_a_shipped_job_can_be_assembled_and_raises_no_eyebrow(name: str) -> None
     assert assemble(loaded).scenario.steps == loaded.job.simulation.steps
     assert warnings_of(loaded.job) == []
     assert loaded.job.policy.free()
+
+
+def test_what_a_shipped_job_leaves_commented_out_can_be_switched_on(tmp_path: Path) -> None:
+    text = (shipped_folder("configs") / "eth-perp.toml").read_text(encoding="utf-8")
+    on, lines = re.subn(r"^# (?=\w+ += |\[\[)", "", text, flags=re.MULTILINE)
+    assert lines == 7
+    path = tmp_path / "job.toml"
+    path.write_text(on, encoding="utf-8")
+    loaded = load_job(path)
+    assert {"stress_weight", "margin_rise_bps_per_hour", "margin_fall_bps_per_hour"} <= set(loaded.job.policy.free())
+    policy = assemble(loaded).incumbent.policy
+    assert None not in policy
+    assert loaded.job.alternatives()["wider margin"]["base_margin_bps"] == 300
 
 
 def test_shipped_jobs_and_models_are_there() -> None:

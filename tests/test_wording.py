@@ -79,11 +79,9 @@ def test_names_come_with_or_without_the_unit() -> None:
     assert wording.parameter_name("penalty_bps") == wording.parameter_name("penalty") == "Liquidation penalty"
     assert wording.parameter_name("base_margin_bps") == "Base margin"
     assert wording.parameter_name("volatility level") == "Volatility level"
-    assert [wording.parameter_unit(key) for key in ("base_margin_bps", "forecast_memory_hours", "x")] == [
-        "bps",
-        "hours",
-        "",
-    ]
+    assert wording.parameter_name("margin_rise_bps_per_hour") == wording.parameter_name("margin_rise")
+    units = {"base_margin_bps": "bps", "forecast_memory_hours": "hours", "margin_rise_bps_per_hour": "bps per hour"}
+    assert {key: wording.parameter_unit(key) for key in (*units, "x")} == units | {"x": ""}
 
 
 def test_roles_are_capitalised_and_names_are_not() -> None:

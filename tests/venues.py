@@ -140,7 +140,8 @@ class Case:
                 f(r.depth), f(r.depth_exponent), f(r.crossover), *(f(w) for w in r.flow_weights[:2]),
                 *(f(t) for t in r.flow_times_years[:2]),
             )  # fmt: skip
-            rule = MarginRule(f(r.lowest), f(r.highest), f(r.allowance), f(r.horizon_of_margin_years))
+            stressed = f(r.stressed_volatility) if r.stressed_volatility else None
+            rule = MarginRule(f(r.lowest), f(r.highest), f(r.allowance), f(r.horizon_of_margin_years), stressed)
             venue = Venue(
                 rule,
                 f(r.gas),
@@ -175,9 +176,12 @@ class Case:
     def parameters(self) -> Parameters:
         r = self.rules
         with jax.enable_x64(self.dtype == np.float64):
-            values = [r.base, r.multiplier, r.floor, r.initial_ratio, r.penalty, r.keeper_share, r.memory_years]
+            values = (
+                r.base, r.multiplier, r.floor, r.initial_ratio, r.penalty, r.keeper_share, r.memory_years, r.stress_weight,
+            )  # fmt: skip
             f = lambda value: jnp.asarray(value, self.dtype)  # noqa: E731
-            return Parameters(Policy(*(f(v) for v in values)), World(f(r.scale), f(1.0)))
+            limits = (None if rate == np.inf else f(rate) for rate in (r.rise_per_year, r.fall_per_year))
+            return Parameters(Policy(*(f(v) for v in values), *limits), World(f(r.scale), f(1.0)))
 
     def brute_force(self, *, seed: int, paths: np.ndarray, accounts: int) -> dict[str, np.ndarray]:
         """The same paths, account by account."""
