@@ -42,6 +42,11 @@ class Constraint(eqx.Module):
         return np.sum([np.asarray(outcomes[field], np.float64) for field in self.fields], axis=0)
 
     @property
+    def common(self) -> bool:
+        """Whether all paths have some of it, so that plain ones tell of it best."""
+        return False
+
+    @property
     @abstractmethod
     def share_of_paths(self) -> float:
         """The share of paths, worst first, that the optimiser has to look at."""
@@ -123,8 +128,12 @@ class MeanLimit(Constraint):
     rare: bool
 
     @property
+    def common(self) -> bool:
+        return not self.rare
+
+    @property
     def share_of_paths(self) -> float:
-        return 1.0
+        return 1.0 if self.rare else 0.0
 
     @property
     def relative_variance(self) -> float:

@@ -10,13 +10,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from calibrate.optimise import Problem, nearest
+from calibrate.constraints import Constraint
+from calibrate.metrics import mean
+from calibrate.optimise import Problem, nearest, simulated_parts
 from calibrate.progress import Listener
-from calibrate.sampling import Sampling
+from calibrate.sampling import ImportanceSampling
 from calibrate.simulate import Sample, simulate
+from calibrate.weighing import diagnose
 
 # How far before the solution and beyond the tighter one a line reaches, in units of the way between them.
-_LOOSEST, _TIGHTEST = -1.0, 3.0
+_LOOSEST, _TIGHTEST = -2.0, 3.0
+# Paths for limits on what all paths have.
+_COMMON_PATHS = 16_384
 # Places on the line closer than this are not told apart.
 _RESOLUTION = 0.02
 
@@ -32,6 +37,11 @@ class Line(NamedTuple):
     def at(self, place: float) -> np.ndarray:
         return np.clip(self.solution + place * (self.tighter - self.solution), self.low, self.high)
 
+    def place_of(self, point: np.ndarray) -> float:
+        """Where on the line a point lies, or the nearest to it."""
+        way = self.tighter - self.solution
+        return float((point - self.solution) @ way / max(float(way @ way), 1e-300))
+
 
 class FreshPaths:
     """A sample that the optimiser has not seen, cut down to the paths that can matter near a given policy."""
@@ -43,40 +53,54 @@ class FreshPaths:
         *,
         seed: int,
         paths: int,
-        sampling: Sampling | None,
+        sampling: ImportanceSampling | None,
         listener: Listener,
     ):
         self._problem, self._seed, self._paths, self._sampling = problem, seed, paths, sampling
-        done = listener.stage("rehearsal", paths)
+        self._listener = listener
+        asked = any(constraint.common for constraint in problem.constraints)
+        self._common = np.arange(min(paths, _COMMON_PATHS) if asked else 1)
+        self.screen(near)
+
+    def screen(self, near: np.ndarray) -> None:
+        """Keep the paths that can matter near the given policy."""
+        problem = self._problem
         sample = simulate(
             problem.scenario,
             problem.at(near),
-            seed=seed,
-            paths=paths,
+            seed=self._seed,
+            paths=self._paths,
             fields=("distance",),
-            sampling=sampling,
-            on_progress=done,
+            sampling=self._sampling,
+            on_progress=self._listener.stage("rehearsal", self._paths),
         )
         self._numbers = nearest(problem.constraints, sample.values["distance"], sample.weights)
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         """By which factor the limits are exceeded, at most, where each is to be at its target."""
-        constraints = self._problem.constraints
-        sample = self._simulated(point)
-        values = [c.share(c.contribution(sample.values), sample.weights, self._paths) for c in constraints]
-        return max(value / target for value, target in zip(values, targets, strict=True))
+        shares = [c.share(values, sample.weights, paths) for c, values, sample, paths in self._limits(point)]
+        return max(share / target for share, target in zip(shares, targets, strict=True))
 
-    def _simulated(self, point: np.ndarray) -> Sample:
-        fields = tuple(sorted({field for constraint in self._problem.constraints for field in constraint.fields}))
-        at = self._problem.at(point)
-        return simulate(
-            self._problem.scenario,
-            at,
-            seed=self._seed,
-            paths=self._numbers,
-            fields=fields,
-            sampling=self._sampling,
-        )
+    def relative_errors(self, point: np.ndarray) -> np.ndarray:
+        """Of the limits' estimates, as weighted paths show them."""
+        errors = []
+        for constraint, values, sample, paths in self._limits(point):
+            if sample.weights is None:
+                value, error, *_ = mean(values)
+                errors.append(error / value)
+            else:
+                # Paths that were left out contribute nothing; of those kept, the tail is found by its share of all.
+                weights = sample.weights * len(values) / paths
+                terms = constraint.terms(values, weights, at_limit=False)
+                errors.append(1 / np.sqrt(max(diagnose(terms, weights).effective_paths, 1.0)))
+        return np.array(errors)
+
+    def _limits(self, point: np.ndarray) -> list[tuple[Constraint, np.ndarray, Sample, int]]:
+        """For each limit its contributions, the sample they are of, and how many paths that stands for."""
+        problem = self._problem
+        parts = simulated_parts(problem, point, self._numbers, self._common, seed=self._seed, sampling=self._sampling)
+        found = ((constraint, *parts.of(constraint, self._paths)) for constraint in problem.constraints)
+        return [(c, c.contribution(sample.values), sample, paths) for c, sample, paths in found]
 
 
 def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray) -> np.ndarray:
@@ -94,3 +118,12 @@ def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray) -> np.ndarray:
     if log_excess(_LOOSEST) > 0:
         brentq(log_excess, _LOOSEST, _TIGHTEST, xtol=_RESOLUTION, rtol=_RESOLUTION)
     return line.at(min(kept))
+
+
+def eased(fresh: FreshPaths, line: Line, point: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How the policy moves along the line when all limits grow: its change per unit of their logarithm (implicit
+    differentiation of the excess along the line); nothing where the limits do not tell policies on the line apart."""
+    place, reach = line.place_of(point), 0.25
+    ends = [np.log(max(fresh.excess(line.at(place + side * reach), targets), 1e-6)) for side in (1, -1)]
+    fall = float(ends[1] - ends[0]) / (2 * reach)
+    return (line.solution - line.tighter) / fall if fall > 0 else np.zeros_like(point)

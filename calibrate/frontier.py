@@ -85,7 +85,7 @@ def _solve_at(
     together = int(1 / (1 / sample.paths + 1 / sweep.paths))
     fresh = rehearsed(sweep.paths) if sample.weighted else together
     aim = headrooms(constraints, chosen, fresh, sample.paths, sweep.confidence)
-    solution = solve(sample, start, aim, rounds=2)
+    solution = solve(sample, start, aim, nearby=before is not None, rounds=2)
     return (solution.point if solution.feasible else None), sample.learn(solution.point)
 
 

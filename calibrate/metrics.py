@@ -62,7 +62,7 @@ def frequency(hit: np.ndarray, weights: Weights = None) -> Estimate:
     """How likely an event is, given on which paths it was seen."""
     if weights is None:
         return probability(int(np.count_nonzero(hit)), len(hit))
-    value, error = weighing.mean_and_error(hit, weights)
+    value, error = weighing.probability_and_error(hit, weights)
     interval = weighing.probability_limits(hit, weights, (1 - CONFIDENCE) / 2)
     warning = "no path had the event; read the interval's upper end" if not hit.any() else _doubt(hit, weights)
     return Estimate(value, error if hit.any() else float(weights.max()) / len(weights), interval, warning)

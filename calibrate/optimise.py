@@ -16,13 +16,13 @@ from calibrate.metrics import user_cost
 from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent
 from calibrate.rare_events import Chosen, choose
-from calibrate.sampling import Sampling
+from calibrate.sampling import ImportanceSampling
 from calibrate.simulate import Sample, Scenario, simulate, with_values
-from calibrate.trust_region import Local, minimise
+from calibrate.trust_region import Found, Local, minimise
 from calibrate.weighing import level_of
 
-# Paths for the objective: means of margin and user cost vary little from path to path.
-_OBJECTIVE_PATHS = 1024
+# Paths for the objective and for limits on what all paths have: such means vary little from path to path.
+_COMMON_PATHS = 1024
 # A limit counts as kept when it is exceeded by no more than this factor on the optimiser's own sample.
 _TOLERANCE = 1.01
 # Limits are searched in logarithms, with this share of the limit added, so that where one is far from binding its slope is
@@ -84,13 +84,15 @@ class Evaluation(NamedTuple):
 
 class Solution(NamedTuple):
     """Where the search ended. `excess` is by which factor each limit is exceeded there (below 1 if kept); not `feasible`
-    means that no point within the bounds keeps all limits, and `point` is then the safest found."""
+    means that no point within the bounds keeps all limits, and `point` is then the safest found. `prices` say for each limit
+    by which share the objective falls when the limit grows by a small share, over that share: 0 where it does not bind."""
 
     point: np.ndarray
     objective: float
     excess: dict[str, float]
     feasible: bool
     evaluations: int
+    prices: dict[str, float]
 
     def parameters(self, problem: Problem) -> Parameters:
         return problem.at(self.point)
@@ -98,7 +100,7 @@ class Solution(NamedTuple):
 
 def fewer_paths(paths: int) -> int:
     """How many weighted paths do the work of so many plain ones."""
-    return min(paths, max(4096, paths // 10))
+    return min(paths, max(8192, paths // 10))
 
 
 def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
@@ -164,8 +166,8 @@ class FrozenSample:
         return fewer_paths(self._plain_paths) if self.weighted else self._plain_paths
 
     @property
-    def _objective_paths(self) -> np.ndarray:
-        return np.arange(min(self.paths, _OBJECTIVE_PATHS * (2 if self.weighted else 1)))
+    def _common(self) -> np.ndarray:
+        return np.arange(min(self.paths, _COMMON_PATHS))
 
     def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
         """Simulate every path at `point` and keep the numbers of those that come nearest to insolvency, many times as many
@@ -197,7 +199,7 @@ class FrozenSample:
         )
 
     @property
-    def _sampling(self) -> Sampling | None:
+    def _sampling(self) -> ImportanceSampling | None:
         return self.chosen.sampling if self.chosen else None
 
     def evaluate(self, point: np.ndarray) -> Evaluation:
@@ -209,25 +211,15 @@ class FrozenSample:
     def _evaluate(self, point: np.ndarray) -> Evaluation:
         problem = self.problem
         self.evaluations += 1
-        numbers = np.union1d(self._near, self._objective_paths)
-        asked = {field for constraint in problem.constraints for field in constraint.fields}
-        fields = tuple(sorted({"initial_margin", "penalty", "slippage", *asked}))
-        sample = simulate(
-            problem.scenario,
-            problem.at(point),
-            seed=self.seed,
-            paths=numbers,
-            fields=fields,
-            derivatives=problem.names,
-            sampling=self._sampling,
+        parts = simulated_parts(
+            problem, point, self._near, self._common, seed=self.seed, sampling=self._sampling, derivatives=problem.names
         )
-        objective, slope = self._objective(sample, np.isin(numbers, self._objective_paths))
-        near = np.isin(numbers, self._near)
-        weights = None if sample.weights is None else sample.weights[near]
         limits = []
         for constraint in problem.constraints:
-            values, slopes = (constraint.contribution(part)[near] for part in (sample.values, sample.derivatives))
-            limits.append(constraint.smooth(values, slopes, weights, self.paths, self._width))
+            sample, paths = parts.of(constraint, self.paths)
+            values, slopes = (constraint.contribution(part) for part in (sample.values, sample.derivatives))
+            limits.append(constraint.smooth(values, slopes, sample.weights, paths, self._width))
+        objective, slope = self._objective(parts.common)
         found = Evaluation(objective, slope, tuple((float(v), s) for v, s in limits))
         self.listener.status(self._where(found))
         return found
@@ -237,36 +229,85 @@ class FrozenSample:
         used = [value / c.limit for c, (value, _) in zip(self.problem.constraints, found.limits, strict=True)]
         return f"search {self.evaluations}: objective {found.objective:.4g}, {max(used):.2f} of limit"
 
-    def _objective(self, sample: Sample, of_objective: np.ndarray) -> tuple[float, np.ndarray]:
-        weight = self.problem.user_cost_weight
-        parts = np.ones(np.count_nonzero(of_objective)) if sample.weights is None else sample.weights[of_objective]
-        parts = parts / parts.sum()
-        values = {name: values[of_objective] for name, values in sample.values.items()}
-        slopes = {name: parts @ np.asarray(s[of_objective], np.float64) for name, s in sample.derivatives.items()}
-        value = float(parts @ (np.asarray(values["initial_margin"], np.float64) + weight * user_cost(values)))
+    def _objective(self, sample: Sample) -> tuple[float, np.ndarray]:
+        weight, values = self.problem.user_cost_weight, sample.values
+        slopes = {name: np.asarray(slope, np.float64).mean(axis=0) for name, slope in sample.derivatives.items()}
+        value = float(np.mean(values["initial_margin"], dtype=np.float64) + weight * user_cost(values).mean())
         return value, slopes["initial_margin"] + weight * (slopes["penalty"] + slopes["slippage"])
 
 
+class Parts(NamedTuple):
+    """Two parts of a sample: paths near insolvency, and plainly drawn ones for what all paths have."""
+
+    near: Sample
+    common: Sample
+
+    def of(self, constraint: Constraint, paths: int) -> tuple[Sample, int]:
+        """The part that tells of a limit, and the size of the sample that it stands for; `paths` is that of the near part."""
+        return (self.common, self.common.paths) if constraint.common else (self.near, paths)
+
+
+def simulated_parts(
+    problem: Problem,
+    point: np.ndarray,
+    near: np.ndarray,
+    common: np.ndarray,
+    *,
+    seed: int,
+    sampling: ImportanceSampling | None,
+    derivatives: tuple[str, ...] = (),
+) -> Parts:
+    """Simulate both parts, given their path numbers."""
+    asked = {field for constraint in problem.constraints for field in constraint.fields}
+    fields = tuple(sorted({"initial_margin", "penalty", "slippage", *asked}))
+
+    def simulated(numbers: np.ndarray, drawn: ImportanceSampling | None) -> Sample:
+        return simulate(
+            problem.scenario,
+            problem.at(point),
+            seed=seed,
+            paths=numbers,
+            fields=fields,
+            derivatives=derivatives,
+            sampling=drawn,
+        )
+
+    if sampling is not None:
+        # Plain paths too are drawn as weighted ones, all of weight one: so one compiled program makes both.
+        return Parts(simulated(near, sampling), simulated(common, sampling.plain())._replace(weights=None))
+    numbers = np.union1d(near, common)
+    sample = simulated(numbers, None)
+    return Parts(*(sample.some(np.isin(numbers, part)) for part in (near, common)))
+
+
 def solve(
-    sample: FrozenSample, start: np.ndarray, tightening: np.ndarray, *, nearby: bool = False, rounds: int = 3
+    sample: FrozenSample,
+    start: np.ndarray,
+    tightening: np.ndarray,
+    *,
+    nearby: bool = False,
+    known: bool = False,
+    rounds: int = 3,
 ) -> Solution:
     """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
 
     Screening and search alternate until no path that is insolvent at the solution was left out of the search. A start
-    `nearby`, where the last call on this sample ended, saves the first, rough round.
+    `nearby` saves the first, rough round; one whose paths are `known`, where the last call on this sample ended, the first
+    screening too.
     """
     problem = sample.problem
     targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening
     point = np.clip(start, problem.low, problem.high)
     for number in range(rounds):
         # Known paths stay: a limit that is only tightened must not meet another smoothing than before.
-        if number > 0 or not nearby:
+        if number > 0 or not known:
             sample.screen(point, tightening)
         # The first round from afar is rough and not enough: its smoothing is set far from the solution.
         rough = number == 0 and not nearby
-        point = _search(
+        found = _search(
             sample, point, targets, radius=_FAR if rough else _NEAR, smallest_gain=_ROUGH_GAIN if rough else _FINE_GAIN
         )
+        point = problem.low + (problem.high - problem.low) * found.point
         if not rough and sample.missed(point) == 0:
             break
     evaluation = sample.evaluate(point)
@@ -274,12 +315,15 @@ def solve(
         constraint.name: value / target
         for constraint, (value, _), target in zip(problem.constraints, evaluation.limits, targets, strict=True)
     }
-    return Solution(point, evaluation.objective, excess, max(excess.values()) <= _TOLERANCE, sample.evaluations)
+    # A price is that of a limit in logarithms, and relative to the objective.
+    prices = {
+        c.name: float(price) / found.local.objective for c, price in zip(problem.constraints, found.prices, strict=True)
+    }
+    feasible = max(excess.values()) <= _TOLERANCE
+    return Solution(point, evaluation.objective, excess, feasible, sample.evaluations, prices)
 
 
-def _search(
-    sample: FrozenSample, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float
-) -> np.ndarray:
+def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float) -> Found:
     """One search, in coordinates that run from 0 to 1 between the bounds and with the objective at the start as unit."""
     low, span = sample.problem.low, sample.problem.high - sample.problem.low
     unit = abs(sample.evaluate(start).objective)
@@ -296,5 +340,4 @@ def _search(
             slopes / (values + floor)[:, None],
         )
 
-    found = minimise(local, (start - low) / span, radius=radius, smallest_gain=smallest_gain)
-    return low + span * found.point
+    return minimise(local, (start - low) / span, radius=radius, smallest_gain=smallest_gain)

@@ -26,6 +26,7 @@ import pandas as pd
 from calibrate.assemble import OPTIONAL, POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
 from calibrate.certify import measured
 from calibrate.constraints import Constraint, constraint_of
+from calibrate.easing import Easing, easing_of, forced
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
 from calibrate.frontier import FrontierPoint, Sweep, frontier
@@ -35,6 +36,7 @@ from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FreeParameter, Problem
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
+from calibrate.rare_events import DEFENSIVE_SHARE, Chosen
 from calibrate.recommend import Effort, Recommendation, recommend
 from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
@@ -109,7 +111,8 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         named = {"incumbent": assembled.incumbent} | ({"recommended": certified_at} if certified_at else {})
         swept = _swept(job, assembled, problem, named, listener)
 
-        recommended = _recommended_json(job, assembled, problem, recommendation, drivers)
+        easing = easing_of(problem, recommendation, job.simulation.seed)
+        recommended = _recommended_json(job, assembled, problem, recommendation, drivers, easing)
         write_json(folder / "recommended.json", recommended)
         write_json(folder / "metrics.json", metrics)
         _write_frontier(folder, swept)
@@ -275,7 +278,12 @@ def _as_json(job: Job, assembled: Assembled, metrics: dict[str, Estimate], paths
 
 
 def _recommended_json(
-    job: Job, assembled: Assembled, problem: Problem, recommendation: Recommendation, drivers: list[Sensitivity]
+    job: Job,
+    assembled: Assembled,
+    problem: Problem,
+    recommendation: Recommendation,
+    drivers: list[Sensitivity],
+    easing: Easing | None,
 ) -> dict[str, Any]:
     proposed = recommendation.status != "infeasible"
     parameters = recommendation.solution.parameters(problem) if proposed else assembled.incumbent
@@ -301,7 +309,8 @@ def _recommended_json(
         "open_interest_usd": assembled.open_interest_usd,
         "policy": policy,
         "certificate": None,
-        "sensitivities": [{"of": "insolvency_probability", **driver._asdict()} for driver in drivers],
+        "sensitivities": [_driver_json(driver, easing) for driver in drivers],
+        "limits_doubled": None if easing is None else easing.if_doubled(),
     }
     certificate = recommendation.certificate
     if certificate is not None:
@@ -310,12 +319,36 @@ def _recommended_json(
             "seed": certificate.seed,
             "attempts": certificate.attempt,
             "confidence": certificate.confidence,
+            **_sampling_json(certificate.chosen),
             "constraints": [
-                {"name": h.name, "limit": h.limit, **h.estimate.as_json(), "upper": h.upper, "satisfied": h.satisfied}
+                {
+                    "name": h.name,
+                    "limit": h.limit,
+                    **h.estimate.as_json(),
+                    "upper": h.upper,
+                    "satisfied": h.satisfied,
+                    "diagnosis": h.diagnosis._asdict() if h.diagnosis else None,
+                    "shadow_price": recommendation.solution.prices.get(h.name, 0.0),
+                }
                 for h in certificate.holdings
             ],
         }
     return content
+
+
+def _driver_json(driver: Sensitivity, easing: Easing | None) -> dict[str, Any]:
+    """An elasticity, and for assumptions what a tenth more of it would force the margin to do."""
+    content: dict[str, Any] = {"of": "insolvency_probability", **driver._asdict()}
+    if easing is not None and driver.kind == "assumption":
+        content["a_tenth_more_forces"] = forced(driver, easing)._asdict()
+    return content
+
+
+def _sampling_json(chosen: Chosen) -> dict[str, Any]:
+    """How paths were drawn. `gain` is how many plain paths tell as much as one."""
+    if chosen.sampling is None:
+        return {"sampling": "plain"}
+    return {"sampling": "importance", "plain_share": DEFENSIVE_SHARE, "gain": round(chosen.gain, 1)}
 
 
 def frontier_table(points: list[FrontierPoint]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from scipy.stats import beta, norm
 
 from calibrate.certify import Certificate, certify, confidence_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
-from calibrate.correct import FreshPaths, Line, corrected
+from calibrate.correct import FreshPaths, Line, corrected, eased
 from calibrate.metrics import most_events
 from calibrate.optimise import FrozenSample, Problem, Solution, solve
 from calibrate.progress import Listener
@@ -38,12 +38,14 @@ class Effort(NamedTuple):
 
 
 class Recommendation(NamedTuple):
-    """The outcome of a calibration. `status` is "certified", "not certified" or "infeasible"; `message` says why."""
+    """The outcome of a calibration. `status` is "certified", "not certified" or "infeasible"; `message` says why. `easing` is how
+    the free parameters would change per unit of the logarithm of all limits."""
 
     status: str
     message: str
     solution: Solution
     certificate: Certificate | None
+    easing: np.ndarray | None = None
 
 
 def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommendation:
@@ -58,7 +60,8 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
 
-    tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True)
+    limits = np.array([constraint.limit for constraint in problem.constraints])
+    tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True, known=True)
     line = Line(solution.point, tighter.point, problem.low, problem.high)
     sampling = sample.learn(solution.point).sampling
     fresh = FreshPaths(
@@ -69,9 +72,16 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         sampling=sampling,
         listener=listener,
     )
+    # Which paths matter is seen best from where the limits hold.
+    near = corrected(fresh, line, aim * limits)
+    fresh.screen(near)
+    if sampling is not None:
+        # How sharp the evidence will be is known better now.
+        fitted = fresh.relative_errors(near)
+        aim = room_for(fitted * np.sqrt(rehearsed(effort.paths) / effort.paths), fitted, effort.confidence)
     certificate = None
     for attempt in range(1, ATTEMPTS + 1):
-        targets = aim * [constraint.limit for constraint in problem.constraints]
+        targets = aim * limits
         solution = rounded(problem, solution._replace(point=corrected(fresh, line, targets)))
         certificate = certify(
             problem.scenario,
@@ -85,7 +95,8 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
             listener=listener,
         )
         if certificate.granted:
-            return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate)
+            easing = eased(fresh, line, solution.point, targets)
+            return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate, easing)
         missed_by = np.array([holding.upper / holding.limit for holding in certificate.holdings])
         aim = aim / np.clip(1.05 * missed_by, 1.0, _TIGHTEN_AT_MOST)
         listener.note("certificate refused; trying a tighter policy")
@@ -102,7 +113,7 @@ def rounded(problem: Problem, solution: Solution) -> Solution:
 
 def rehearsed(paths: int) -> int:
     """How many weighted paths rehearse a certificate of so many."""
-    return max(paths // 5, min(paths, 10_000))
+    return max(paths // 3, min(paths, 10_000))
 
 
 def headrooms(
@@ -113,6 +124,12 @@ def headrooms(
     if chosen.sampling is None:
         return np.array([headroom(constraint, paths, confidence) for constraint in constraints])
     own, fitted = (np.sqrt(chosen.relative_variance / count) for count in (paths, fitted_on))
+    return room_for(own, fitted, confidence)
+
+
+def room_for(own: np.ndarray, fitted: np.ndarray, confidence: float) -> np.ndarray:
+    """The share of limits to aim at, given the relative errors of a certificate's estimates, and of those that the policy is
+    fitted to."""
     within = norm.ppf(confidence_of_attempt(confidence, 1)) * own + norm.ppf(_CHANCE) * np.hypot(own, fitted)
     return np.maximum(1 / (1 + within), 1 / _TIGHTEN_AT_MOST)
 

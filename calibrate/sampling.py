@@ -164,6 +164,11 @@ class ImportanceSampling(Sampling):
     up: LargeJumps
     down: LargeJumps
 
+    def plain(self) -> "ImportanceSampling":
+        """The same mixture with nothing in it but the market's own law."""
+        share = jnp.zeros_like(self.components.share).at[0].set(1.0)
+        return ImportanceSampling(self.components._replace(share=share), self.up, self.down)
+
     def block_length(self, steps: int) -> int:
         return block_of(steps)
 

@@ -51,6 +51,9 @@ def sensitivities(
     return _smooth(known, (*policy_names, *WORLD_NAMES)) + _delays(known)
 
 
+_WEIGHTED_PATHS = 40_000
+
+
 class Known(NamedTuple):
     """A simulated sample, and how any part of it can be simulated again."""
 
@@ -67,6 +70,11 @@ class Known(NamedTuple):
     @property
     def weights(self) -> np.ndarray:
         return np.ones(self.sample.paths) if self.sample.weights is None else self.sample.weights
+
+    @property
+    def paths_needed(self) -> int:
+        """Weighted paths tell so much more that some of them suffice."""
+        return self.sample.paths if self.sample.weights is None else min(self.sample.paths, _WEIGHTED_PATHS)
 
     def insolvent(self) -> Estimate:
         return frequency(self.distance > 0, self.sample.weights)
@@ -85,13 +93,14 @@ class Known(NamedTuple):
 
 
 def _smooth(known: Known, names: tuple[str, ...]) -> list[Sensitivity]:
-    distance, paths = known.distance, known.sample.paths
+    paths = known.paths_needed
+    distance, weights = known.distance[:paths], known.weights[:paths]
     level = known.insolvent()
-    width = bandwidth(distance, level.value * paths, known.sample.weights)
+    width = bandwidth(distance, level.value * paths, weights)
     near = np.flatnonzero(np.abs(distance) < 4 * width)
     sample = known.again(known.scenario, near, names)
     gradient = probability_gradient(
-        sample.values["distance"], sample.derivatives["distance"], paths, width, known.weights[near]
+        sample.values["distance"], sample.derivatives["distance"], paths, width, weights[near]
     )
     scale = values_of(known.parameters, names) / level.value
     # The probability in the denominator is uncertain too: add its relative error, as if independent (it is nearly so).
@@ -110,16 +119,12 @@ def _smooth(known: Known, names: tuple[str, ...]) -> list[Sensitivity]:
     ]
 
 
-# Weighted paths tell so much more that some of them suffice for differences.
-_WEIGHTED_PATHS = 40_000
-
-
 def _delays(known: Known) -> list[Sensitivity]:
     """Oracle and keeper delay: central differences of one step; from no delay at all, a difference of one step upwards."""
     places = {"keeper delay": lambda s: s.venue.keeper_delay.steps}
     if not isinstance(known.scenario.oracle, ContinuousOracle):
         places["oracle delay"] = lambda s: s.oracle.delay.steps
-    paths = known.sample.paths if known.sample.weights is None else min(known.sample.paths, _WEIGHTED_PATHS)
+    paths = known.paths_needed
     distance = known.distance[:paths]
     # A step more of delay moves no path across this much of the ranking.
     most = max(20_000, 30 * int(np.count_nonzero(distance > 0)))

@@ -366,6 +366,11 @@ class Sample(NamedTuple):
     def paths(self) -> int:
         return len(next(iter(self.values.values())))
 
+    def some(self, chosen: np.ndarray) -> "Sample":
+        """Some of the paths, without how they were drawn."""
+        values, derivatives = ({k: v[chosen] for k, v in part.items()} for part in (self.values, self.derivatives))
+        return Sample(values, derivatives, self.names, None if self.weights is None else self.weights[chosen])
+
 
 def simulate(
     scenario: Scenario,

@@ -24,11 +24,13 @@ class Local(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where the search ended, what holds there, and how many evaluations it took."""
+    """Where the search ended, what holds there, how many evaluations it took, and what easing each limit by one would take off
+    the objective (the Lagrange multipliers)."""
 
     point: np.ndarray
     local: Local
     evaluations: int
+    prices: np.ndarray
 
 
 def minimise(
@@ -67,7 +69,7 @@ def minimise(
             radius = min(2 * radius, 0.5)
         if gained > 0:
             point, here = point + step, there
-    return Found(point, here, evaluations)
+    return Found(point, here, evaluations, prices_at(point, here))
 
 
 def _merit(local: Local, penalty: float) -> float:
@@ -104,6 +106,16 @@ def _step(local: Local, curvature: np.ndarray, point: np.ndarray, radius: float,
         options={"maxiter": 100, "ftol": 1e-12},
     )
     return np.clip(found.x[:size], low, high)
+
+
+def prices_at(point: np.ndarray, local: Local) -> np.ndarray:
+    """The limits' shadow prices where a search ended: what balances the gradients in the coordinates that no bound holds."""
+    inside = (point > 1e-6) & (point < 1 - 1e-6)
+    if not inside.any():
+        return np.zeros(len(local.limits))
+    return _multipliers(
+        local._replace(gradient=local.gradient[inside], limit_gradients=local.limit_gradients[:, inside])
+    )
 
 
 def _multipliers(local: Local) -> np.ndarray:

@@ -55,6 +55,6 @@ def test_the_ends_of_the_line_are_taken_where_nothing_on_it_fits() -> None:
     of = problem(InsolvencyProbability(0.1))
     fresh = fresh_paths(of)
     np.testing.assert_allclose(corrected(fresh, LINE, np.array([1e-9])), LINE.at(3.0))
-    np.testing.assert_allclose(corrected(fresh, LINE, np.array([0.999])), LINE.at(-1.0))
+    np.testing.assert_allclose(corrected(fresh, LINE, np.array([0.999])), LINE.at(-2.0))
     beyond = Line(LINE.solution, np.array([0.19, 0.049]), LOW, HIGH)
     assert (corrected(fresh, beyond, np.array([1e-9])) <= HIGH).all()

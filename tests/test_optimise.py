@@ -306,7 +306,7 @@ def test_proposals_are_round_in_the_users_unit() -> None:
     hour = 1 / 8760
     free = (FreeParameter("base_margin", 0.005, 0.05, 1e-4), FreeParameter("forecast_memory", hour, 100 * hour, hour))
     problem = gold_problem(1e-3)._replace(free=free)
-    found = Solution(np.array([0.0123456789, 23.98765 * hour]), 0.0, {}, True, 0)
+    found = Solution(np.array([0.0123456789, 23.98765 * hour]), 0.0, {}, True, 0, {})
     np.testing.assert_allclose(rounded(problem, found).point / [1e-4, hour], [123.5, 23.99], rtol=1e-12)
 
 
