@@ -22,6 +22,8 @@ from calibrate.weighing import diagnose
 _LOOSEST, _TIGHTEST = -2.0, 3.0
 # Paths for limits on what all paths have.
 _COMMON_PATHS = 16_384
+# How far around a place the first bracket reaches.
+_REACH = 0.25
 # Places on the line closer than this are not told apart.
 _RESOLUTION = 0.02
 
@@ -103,21 +105,26 @@ class FreshPaths:
         return [(c, c.contribution(sample.values), sample, paths) for c, sample, paths in found]
 
 
-def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray) -> np.ndarray:
-    """The loosest policy on the line whose limits are at their targets or below, on the fresh paths; its end if there is none."""
-    kept = {_TIGHTEST}
+def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray, start: float = 0.0) -> np.ndarray:
+    """The loosest policy on the line whose limits are at their targets or below, on the fresh paths; its end if there is none.
+    `start` is a place on the line that is thought to be near."""
+    seen: dict[float, float] = {}
 
     def log_excess(place: float) -> float:
-        excess = fresh.excess(line.at(place), targets)
-        if excess <= 1:
-            kept.add(place)
-        return float(np.log(max(excess, 1e-3)))
+        if place not in seen:
+            seen[place] = float(np.log(max(fresh.excess(line.at(place), targets), 1e-3)))
+        return seen[place]
 
-    if log_excess(_TIGHTEST) > 0:
-        return line.at(_TIGHTEST)
-    if log_excess(_LOOSEST) > 0:
-        brentq(log_excess, _LOOSEST, _TIGHTEST, xtol=_RESOLUTION, rtol=_RESOLUTION)
-    return line.at(min(kept))
+    low, high, reach = start - _REACH, start + _REACH, _REACH
+    while log_excess(high) > 0 and high < _TIGHTEST:
+        low, high, reach = high, min(high + 2 * reach, _TIGHTEST), 2 * reach
+    while log_excess(low) <= 0 and low > _LOOSEST:
+        low, high, reach = max(low - 2 * reach, _LOOSEST), low, 2 * reach
+    if log_excess(high) > 0:
+        return line.at(high)
+    if log_excess(low) > 0:
+        brentq(log_excess, low, high, xtol=_RESOLUTION, rtol=_RESOLUTION)
+    return line.at(min(place for place, excess in seen.items() if excess <= 0))
 
 
 def eased(fresh: FreshPaths, line: Line, point: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -129,10 +129,12 @@ class FrozenSample:
         *,
         seed: int,
         paths: int,
+        weighted_paths: int | None = None,
         listener: Listener | None = None,
         chosen: Chosen | None = None,
     ):
         self.problem, self.seed, self._plain_paths = problem, seed, paths
+        self._weighted_paths = weighted_paths or fewer_paths(paths)
         self.listener = listener or Silent()
         self.evaluations = 0
         self.chosen = chosen
@@ -163,7 +165,7 @@ class FrozenSample:
 
     @property
     def paths(self) -> int:
-        return fewer_paths(self._plain_paths) if self.weighted else self._plain_paths
+        return self._weighted_paths if self.weighted else self._plain_paths
 
     @property
     def _common(self) -> np.ndarray:

@@ -82,7 +82,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     certificate = None
     for attempt in range(1, ATTEMPTS + 1):
         targets = aim * limits
-        solution = rounded(problem, solution._replace(point=corrected(fresh, line, targets)))
+        solution = rounded(problem, solution._replace(point=corrected(fresh, line, targets, line.place_of(near))))
         certificate = certify(
             problem.scenario,
             solution.parameters(problem),
