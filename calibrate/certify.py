@@ -11,6 +11,7 @@ import numpy as np
 
 from calibrate.constraints import Constraint, Outcomes
 from calibrate.metrics import Estimate
+from calibrate.optimise import Problem
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.rare_events import Chosen, Guess, choose
@@ -57,25 +58,35 @@ class Certificate(NamedTuple):
 
 
 def certify(
-    scenario: Scenario,
+    problem: Problem,
     parameters: Parameters,
-    constraints: tuple[Constraint, ...],
     *,
-    sampling: str,
     seed: int,
     paths: int,
     attempt: int,
     confidence: float,
     listener: Listener,
 ) -> Certificate:
-    """Simulate `paths` fresh paths of the attempt and hold every limit against its upper confidence limit."""
+    """Simulate `paths` fresh paths of the attempt, under every scenario, and hold every limit against its upper confidence
+    limit. The sample that is kept is that of the first scenario."""
     own_seed = derived_seed(seed, "certificate", attempt)
-    stage = f"certificate, attempt {attempt}" if attempt > 1 else "certificate"
-    sample, chosen = measured(
-        scenario, parameters, constraints, sampling=sampling, seed=own_seed, paths=paths, stage=stage, listener=listener
-    )
     shared = confidence_of_attempt(confidence, attempt)
-    holdings = tuple(hold(constraint, sample.values, sample.weights, shared) for constraint in constraints)
+    stage = f"certificate, attempt {attempt}" if attempt > 1 else "certificate"
+    found = []
+    for part in problem.each:
+        sample, chosen = measured(
+            part.scenario,
+            parameters,
+            part.constraints,
+            sampling=part.sampling,
+            seed=own_seed,
+            paths=paths,
+            stage=stage,
+            listener=listener,
+        )
+        found.append((tuple(hold(c, sample.values, sample.weights, shared) for c in part.constraints), sample, chosen))
+    holdings = tuple(holding for part, _, _ in found for holding in part)
+    _, sample, chosen = found[0]
     return Certificate(holdings, paths, own_seed, attempt, shared, sample, chosen)
 
 

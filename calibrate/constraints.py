@@ -225,9 +225,15 @@ _LOSSES_NEEDED = 200
 
 
 def _upper_of_losses(values: np.ndarray, weights: np.ndarray | None, estimate: Estimate, confidence: float) -> float:
-    """An upper limit for a mean of losses as a share of open interest; all of it where too few paths have one."""
-    rest_on = np.count_nonzero(values) if weights is None else weighing.diagnose(values > 0, weights).effective_paths
-    return _normal_upper(estimate, confidence) if rest_on >= _LOSSES_NEEDED else 1.0
+    """An upper limit for a mean of losses as a share of open interest. Where too few paths have one, how likely a loss is at
+    most, as if each took all open interest."""
+    hit = values > 0
+    rest_on = np.count_nonzero(hit) if weights is None else weighing.diagnose(hit, weights).effective_paths
+    if rest_on >= _LOSSES_NEEDED:
+        return _normal_upper(estimate, confidence)
+    if weights is None:
+        return upper_limit(int(np.count_nonzero(hit)), len(hit), confidence)
+    return weighing.probability_limits(hit, weights, 1 - confidence)[1]
 
 
 def _normal_upper(estimate: Estimate, confidence: float) -> float:

@@ -84,12 +84,14 @@ class FreshPaths:
         return max(share / target for share, target in zip(shares, targets, strict=True))
 
     def relative_errors(self, point: np.ndarray) -> np.ndarray:
-        """Of the limits' estimates, as weighted paths show them."""
+        """Of the limits' estimates, as weighted paths show them; nothing is known of plain ones, of which few were kept."""
+        if self._sampling is None:
+            return np.zeros(len(self._problem.constraints))
         errors = []
         for constraint, values, sample, paths in self._limits(point):
             if sample.weights is None:
                 value, error, *_ = mean(values)
-                errors.append(error / value)
+                errors.append(error / value if value > 0 else 0.0)
             else:
                 # Paths that were left out contribute nothing; of those kept, the tail is found by its share of all.
                 weights = sample.weights * len(values) / paths
@@ -105,7 +107,37 @@ class FreshPaths:
         return [(c, c.contribution(sample.values), sample, paths) for c, sample, paths in found]
 
 
-def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray, start: float = 0.0) -> np.ndarray:
+class FreshSamples:
+    """Fresh paths of each scenario of a problem, drawn as was learned for each."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        near: np.ndarray,
+        *,
+        seed: int,
+        paths: tuple[int, ...],
+        samplings: tuple[ImportanceSampling | None, ...],
+        listener: Listener,
+    ):
+        self._parts = [
+            FreshPaths(part, near, seed=seed, paths=count, sampling=sampling, listener=listener)
+            for part, count, sampling in zip(problem.each, paths, samplings, strict=True)
+        ]
+
+    def screen(self, near: np.ndarray) -> None:
+        for part in self._parts:
+            part.screen(near)
+
+    def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
+        split = np.split(targets, len(self._parts))
+        return max(part.excess(point, mine) for part, mine in zip(self._parts, split, strict=True))
+
+    def relative_errors(self, point: np.ndarray) -> list[np.ndarray]:
+        return [part.relative_errors(point) for part in self._parts]
+
+
+def corrected(fresh: FreshPaths | FreshSamples, line: Line, targets: np.ndarray, start: float = 0.0) -> np.ndarray:
     """The loosest policy on the line whose limits are at their targets or below, on the fresh paths; its end if there is none.
     `start` is a place on the line that is thought to be near."""
     seen: dict[float, float] = {}
@@ -127,7 +159,7 @@ def corrected(fresh: FreshPaths, line: Line, targets: np.ndarray, start: float =
     return line.at(min(place for place, excess in seen.items() if excess <= 0))
 
 
-def eased(fresh: FreshPaths, line: Line, point: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def eased(fresh: FreshPaths | FreshSamples, line: Line, point: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """How the policy moves along the line when all limits grow: its change per unit of their logarithm (implicit
     differentiation of the excess along the line); nothing where the limits do not tell policies on the line apart."""
     place, reach = line.place_of(point), 0.25

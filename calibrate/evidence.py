@@ -14,7 +14,7 @@ from calibrate.certify import Certificate, certify, measured
 from calibrate.compare import Difference, compare
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job import LoadedJob, job_of
-from calibrate.pipeline import limits_of, other_inputs, read_policy
+from calibrate.pipeline import limits_of, other_inputs, problem_of, read_policy
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.recommend import ATTEMPTS
@@ -59,10 +59,8 @@ def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
     assembled = assemble(loaded)
     simulation = loaded.job.simulation
     again = certify(
-        assembled.scenario,
+        problem_of(loaded, assembled),
         read_policy(run / "recommended.json", loaded, assembled),
-        limits_of(loaded.job, assembled),
-        sampling=simulation.sampling,
         seed=simulation.seed,
         paths=simulation.paths,
         attempt=recorded["attempts"],

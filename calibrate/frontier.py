@@ -47,6 +47,7 @@ class FrontierPoint(NamedTuple):
 
 def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], listener: Listener) -> list[FrontierPoint]:
     """Certified points of the sweep, and the named policies on the same paths."""
+    problem = problem.each[0]
     start = values_of(problem.incumbent, problem.names)
     found: list[tuple[str, float, Parameters, Guess | None]] = []
     chosen: Chosen | None = None

@@ -233,6 +233,26 @@ class FrontierSection(Section):
         return self
 
 
+class ScenarioSection(Section):
+    """Another world in which all limits must hold too: what differs from the job, by section."""
+
+    name: str = Field(min_length=1, max_length=24, pattern=r"^[^\[\]\r\n]+$")
+    market: dict[str, Any] = Field(default_factory=dict)
+    oracle: dict[str, Any] = Field(default_factory=dict)
+    liquidity: dict[str, Any] = Field(default_factory=dict)
+    book: dict[str, Any] = Field(default_factory=dict)
+    venue: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _differs(self) -> "ScenarioSection":
+        if not self.changes():
+            raise ValueError("changes nothing; give what differs, such as `liquidity.depth_usd`")
+        return self
+
+    def changes(self) -> dict[str, dict[str, Any]]:
+        return {key: value for key, value in self.model_dump().items() if isinstance(value, dict) and value}
+
+
 class Job(Section):
     """A whole calibration, as its file states it."""
 
@@ -247,6 +267,7 @@ class Job(Section):
     objective: ObjectiveSection = ObjectiveSection()
     simulation: SimulationSection = SimulationSection()
     frontier: FrontierSection = FrontierSection()
+    scenarios: list[ScenarioSection] = Field(default_factory=list, max_length=8)
 
     def alternatives(self) -> dict[str, dict[str, float]]:
         """The whole policy of every named alternative, by its name."""
@@ -255,9 +276,10 @@ class Job(Section):
 
 
 class LoadedJob(Section):
-    """A job, the file it came from, and the overrides that were applied."""
+    """A job, the file it came from, the overrides that were applied, and the job as each of its scenarios changes it."""
 
     job: Job
+    variants: dict[str, Job] = Field(default_factory=dict)
     path: Path
     text: str
     overrides: list[str]
@@ -288,7 +310,9 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         raise UserError([Problem(str(path), f"is not valid TOML: {error}")]) from None
     problems = [problem for override in overrides if (problem := _apply(tables, override)) is not None]
     raise_all(problems)
-    return LoadedJob(job=parse_job(tables, str(path)), path=path, text=text, overrides=list(overrides))
+    job = parse_job(tables, str(path))
+    variants = _variants(job, tables, str(path))
+    return LoadedJob(job=job, variants=variants, path=path, text=text, overrides=list(overrides))
 
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:
@@ -300,6 +324,39 @@ def parse_job(tables: dict[str, Any], place: str) -> Job:
         raise UserError([*(_problem(place, dict(details)) for details in error.errors()), *repeated]) from None
     raise_all([*(Problem(f"{place}: {where}", message) for where, message in _across_sections(job)), *repeated])
     return job
+
+
+def _variants(job: Job, tables: dict[str, Any], place: str) -> dict[str, Job]:
+    """The job as each scenario changes it; all problems of all scenarios are reported together."""
+    made: dict[str, Job] = {}
+    problems = []
+    for number, scenario in enumerate(job.scenarios):
+        where = f"{place}: scenarios.{number}"
+        if scenario.name in made:
+            problems.append(
+                Problem(f"{where}.name", f"{scenario.name!r} is the name of another scenario; give each its own")
+            )
+        changed = {key: value for key, value in tables.items() if key != "scenarios"}
+        for section, values in scenario.changes().items():
+            changed[section] = _merged(changed[section], values)
+        try:
+            made[scenario.name] = parse_job(changed, where)
+        except UserError as error:
+            problems += error.problems
+    raise_all(problems)
+    return made
+
+
+def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A section with some keys changed. Of two that exclude each other the new one stays."""
+    rivals = {
+        "cohorts": ("positions",),
+        "model": ("volatility",),
+        "volatility": ("model", "initial_volatility"),
+        "positions": ("cohorts", "open_interest_usd"),
+    }
+    left_out = {rival for key in changes for rival in rivals.get(key, ())} - set(changes)
+    return {key: value for key, value in table.items() if key not in left_out} | changes
 
 
 def policy_problems(values: dict[str, float], venue: VenueSection, place: str) -> list[Problem]:

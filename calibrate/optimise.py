@@ -7,6 +7,7 @@ find them (*screening*); the search runs on those alone; and every path is simul
 was missed. Path numbers, not paths, are what is kept: the shocks of a path can be made again from its number.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,8 @@ class FreeParameter(NamedTuple):
 
 class Problem(NamedTuple):
     """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits, and how paths
-    are drawn ("auto", "plain" or "importance")."""
+    are drawn ("auto", "plain" or "importance"). The limits must hold in the `others` too, scenarios that have names; the
+    objective is that of the first."""
 
     scenario: Scenario
     incumbent: Parameters
@@ -56,6 +58,20 @@ class Problem(NamedTuple):
     constraints: tuple[Constraint, ...]
     user_cost_weight: float
     sampling: str = "plain"
+    others: tuple[tuple[str, Scenario], ...] = ()
+
+    @property
+    def each(self) -> "tuple[Problem, ...]":
+        """The problem under each scenario by itself, the first first; limits are named after the others."""
+        first = self._replace(others=())
+        named = [
+            first._replace(
+                scenario=scenario,
+                constraints=tuple(replace(limit, name=f"{limit.name} [{name}]") for limit in self.constraints),
+            )
+            for name, scenario in self.others
+        ]
+        return (first, *named)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -238,6 +254,32 @@ class FrozenSample:
         return value, slopes["initial_margin"] + weight * (slopes["penalty"] + slopes["slippage"])
 
 
+class FrozenSamples:
+    """A problem on fixed sets of paths, one for each of its scenarios. What a single one offers to a search, for all of them."""
+
+    def __init__(self, problem: Problem, *, seed: int, paths: int, listener: Listener):
+        self.parts = [FrozenSample(part, seed=seed, paths=paths, listener=listener) for part in problem.each]
+        self.problem = problem._replace(constraints=tuple(c for part in problem.each for c in part.constraints))
+
+    @property
+    def evaluations(self) -> int:
+        return self.parts[0].evaluations
+
+    def learn(self, point: np.ndarray) -> list[Chosen]:
+        return [part.learn(point) for part in self.parts]
+
+    def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
+        for part, factors in zip(self.parts, np.split(tightening, len(self.parts)), strict=True):
+            part.screen(point, factors)
+
+    def missed(self, point: np.ndarray) -> int:
+        return sum(part.missed(point) for part in self.parts)
+
+    def evaluate(self, point: np.ndarray) -> Evaluation:
+        found = [part.evaluate(point) for part in self.parts]
+        return found[0]._replace(limits=tuple(limit for evaluation in found for limit in evaluation.limits))
+
+
 class Parts(NamedTuple):
     """Two parts of a sample: paths near insolvency, and plainly drawn ones for what all paths have."""
 
@@ -283,7 +325,7 @@ def simulated_parts(
 
 
 def solve(
-    sample: FrozenSample,
+    sample: FrozenSample | FrozenSamples,
     start: np.ndarray,
     tightening: np.ndarray,
     *,
@@ -325,7 +367,9 @@ def solve(
     return Solution(point, evaluation.objective, excess, feasible, sample.evaluations, prices)
 
 
-def _search(sample: FrozenSample, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float) -> Found:
+def _search(
+    sample: FrozenSample | FrozenSamples, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float
+) -> Found:
     """One search, in coordinates that run from 0 to 1 between the bounds and with the objective at the start as unit."""
     low, span = sample.problem.low, sample.problem.high - sample.problem.low
     unit = abs(sample.evaluate(start).objective)

@@ -42,6 +42,7 @@ from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
 from calibrate.sensitivity import Sensitivity, sensitivities
 from calibrate.shocks import derived_seed
+from calibrate.simulate import Scenario
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
 from calibrate.wording import parameter_unit
 
@@ -174,7 +175,16 @@ def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
         constraints=limits_of(job, assembled),
         user_cost_weight=job.objective.user_cost_weight,
         sampling=job.simulation.sampling,
+        others=tuple((name, _scenario(name, variant, loaded)) for name, variant in loaded.variants.items()),
     )
+
+
+def _scenario(name: str, variant: Job, loaded: LoadedJob) -> Scenario:
+    """What a job simulates under one of its scenarios."""
+    try:
+        return assemble(loaded.model_copy(update={"job": variant})).scenario
+    except UserError as error:
+        raise UserError([UserProblem(f"scenario {name!r}: {p.place}", p.message) for p in error.problems]) from None
 
 
 def limits_of(job: Job, assembled: Assembled) -> tuple[Constraint, ...]:
@@ -418,12 +428,11 @@ def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
 
 
 def other_inputs(loaded: LoadedJob) -> list[Path]:
-    """The files that a job names."""
-    market, book = loaded.job.market, loaded.job.book
-    return [
-        *([model_path(market.model, loaded)] if market.model is not None else []),
-        *([loaded.folder / book.positions] if book.positions is not None else []),
-    ]
+    """The files that a job and its scenarios name, each once."""
+    jobs = (loaded.job, *loaded.variants.values())
+    models = [model_path(job.market.model, loaded) for job in jobs if job.market.model is not None]
+    positions = [loaded.folder / job.book.positions for job in jobs if job.book.positions is not None]
+    return list(dict.fromkeys([*models, *positions]))
 
 
 def peak_memory_mb() -> float:

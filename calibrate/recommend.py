@@ -11,9 +11,9 @@ from scipy.stats import beta, norm
 
 from calibrate.certify import Certificate, certify, confidence_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
-from calibrate.correct import FreshPaths, Line, corrected, eased
+from calibrate.correct import FreshSamples, Line, corrected, eased
 from calibrate.metrics import most_events
-from calibrate.optimise import FrozenSample, Problem, Solution, solve
+from calibrate.optimise import FrozenSamples, Problem, Solution, solve
 from calibrate.progress import Listener
 from calibrate.rare_events import Chosen
 from calibrate.shocks import derived_seed
@@ -51,43 +51,49 @@ class Recommendation(NamedTuple):
 def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommendation:
     """The most efficient policy whose limits hold on fresh paths."""
     start = values_of(problem.incumbent, problem.names)
-    sample = FrozenSample(
+    sample = FrozenSamples(
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
-    chosen = sample.learn(start)
-    aim = headrooms(problem.constraints, chosen, effort.paths, rehearsed(effort.paths), effort.confidence)
+    limits = np.array([constraint.limit for constraint in sample.problem.constraints])
+    rooms = [
+        headrooms(part.constraints, chosen, effort.paths, rehearsed(effort.paths), effort.confidence)
+        for part, chosen in zip(problem.each, sample.learn(start), strict=True)
+    ]
+    aim = np.concatenate(rooms)
     solution = solve(sample, start, aim)
     if not solution.feasible:
-        return Recommendation("infeasible", why_infeasible(problem, solution), solution, None)
+        return Recommendation("infeasible", why_infeasible(sample.problem, solution), solution, None)
 
-    limits = np.array([constraint.limit for constraint in problem.constraints])
     tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True, known=True)
     line = Line(solution.point, tighter.point, problem.low, problem.high)
-    sampling = sample.learn(solution.point).sampling
-    fresh = FreshPaths(
+    samplings = tuple(chosen.sampling for chosen in sample.learn(solution.point))
+    fresh = FreshSamples(
         problem,
         line.at(0),
         seed=derived_seed(effort.seed, "rehearsal"),
-        paths=effort.paths if sampling is None else rehearsed(effort.paths),
-        sampling=sampling,
+        paths=tuple(effort.paths if sampling is None else rehearsed(effort.paths) for sampling in samplings),
+        samplings=samplings,
         listener=listener,
     )
-    # Which paths matter is seen best from where the limits hold.
+    # Which paths matter is seen best from where the limits hold, and so is how sharp weighted evidence will be.
     near = corrected(fresh, line, aim * limits)
     fresh.screen(near)
-    if sampling is not None:
-        # How sharp the evidence will be is known better now.
-        fitted = fresh.relative_errors(near)
-        aim = room_for(fitted * np.sqrt(rehearsed(effort.paths) / effort.paths), fitted, effort.confidence)
+    ratio = np.sqrt(rehearsed(effort.paths) / effort.paths)
+    errors = fresh.relative_errors(near)
+    aim = np.concatenate(
+        [
+            room if sampling is None else room_for(fitted * ratio, fitted, effort.confidence)
+            for room, sampling, fitted in zip(rooms, samplings, errors, strict=True)
+        ]
+    )
     certificate = None
     for attempt in range(1, ATTEMPTS + 1):
         targets = aim * limits
-        solution = rounded(problem, solution._replace(point=corrected(fresh, line, targets, line.place_of(near))))
+        point = corrected(fresh, line, targets, line.place_of(near))
+        solution = rounded(problem, solution._replace(point=point))
         certificate = certify(
-            problem.scenario,
+            problem,
             solution.parameters(problem),
-            problem.constraints,
-            sampling=problem.sampling,
             seed=effort.seed,
             paths=effort.paths,
             attempt=attempt,

@@ -13,7 +13,7 @@ from calibrate.assemble import POLICY_UNITS, assemble, policy_in_human_units, po
 from calibrate.errors import UserError
 from calibrate.job import load_job
 from calibrate.job_policy import LEGAL, AlternativeSection, PolicySection
-from calibrate.pipeline import DESCRIPTIONS
+from calibrate.pipeline import DESCRIPTIONS, limits_of, problem_of
 from calibrate.shipped import shipped_folder, shipped_names
 
 YEAR_S = 365 * 86_400
@@ -566,3 +566,76 @@ def test_shipped_jobs_and_models_are_there() -> None:
     assert {"btc-usd", "eth-usd"} <= set(shipped_names("models"))
     for name in shipped_names("models"):
         assert tomllib.loads((shipped_folder("models") / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------------------
+
+SCENARIOS = """
+[[scenarios]]
+name = "thin book"
+liquidity.depth_usd = 5e6
+oracle.delay_s = 7200
+
+[[scenarios]]
+name = "calm"
+market.volatility = 0.3
+"""
+
+
+def with_scenarios(folder: Path, text: str) -> Path:
+    return small_job.write(folder, small_job.TEXT + text)
+
+
+def test_a_scenario_is_the_job_with_some_keys_changed(tmp_path: Path) -> None:
+    loaded = load_job(with_scenarios(tmp_path, SCENARIOS))
+    assert list(loaded.variants) == ["thin book", "calm"]
+    thin = loaded.variants["thin book"]
+    assert (thin.liquidity.depth_usd, thin.oracle.delay_s, thin.market.volatility) == (5e6, 7200, 1.0)
+    assert loaded.variants["calm"].market.volatility == 0.3
+    assert loaded.job.liquidity.depth_usd == 25e6
+    problem = problem_of(loaded, assemble(loaded))
+    assert [c.name for part in problem.each for c in part.constraints] == [
+        "insolvency_probability", "insolvency_probability [thin book]", "insolvency_probability [calm]",
+    ]  # fmt: skip
+    depths = [float(part.scenario.liquidity.depth) for part in problem.each]
+    np.testing.assert_allclose(depths[1] / depths[0], 0.2, rtol=1e-6)
+
+
+def test_a_model_in_a_scenario_takes_the_place_of_the_volatility(tmp_path: Path) -> None:
+    loaded = load_job(with_scenarios(tmp_path, '[[scenarios]]\nname = "eth"\nmarket.model = "eth-usd"\n'))
+    assert loaded.variants["eth"].market.model == "eth-usd"
+    assert loaded.variants["eth"].market.volatility is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "word"),
+    [
+        ('[[scenarios]]\nname = "a"\nliquidity.depth_usd = -1\n', "scenarios.0: liquidity.depth_usd", "greater than 0"),
+        ('[[scenarios]]\nname = "a"\nliquidity.deep = 1\n', "scenarios.0: liquidity.deep", "unknown key"),
+        ('[[scenarios]]\nname = "a"\n', "scenarios.0", "changes nothing"),
+        ('[[scenarios]]\nname = "a"\npolicy.penalty_bps = 1\n', "scenarios.0.policy", "unknown key"),
+        (SCENARIOS.replace("calm", "thin book"), "scenarios.1.name", "its own"),
+    ],
+)
+def test_what_is_wrong_with_a_scenario_is_told_with_its_place(text: str, place: str, word: str, tmp_path: Path) -> None:
+    found = problems_of(with_scenarios(tmp_path, text))
+    assert any(problem.place.endswith(place) and word in problem.message for problem in found), found
+
+
+def test_a_scenario_with_a_broken_model_is_told_before_anything_runs(tmp_path: Path) -> None:
+    loaded = load_job(with_scenarios(tmp_path, '[[scenarios]]\nname = "moon"\nmarket.model = "lunar"\n'))
+    with pytest.raises(UserError, match=r"scenario 'moon'.*no model 'lunar'"):
+        problem_of(loaded, assemble(loaded))
+
+
+def test_limits_may_be_given_on_costs_swings_and_dollars(tmp_path: Path) -> None:
+    loaded = load_job(
+        small_job.write(tmp_path),
+        ["constraints.bad_debt_es_usd=1.5e5", "constraints.user_cost=0.01", "constraints.margin_peak_to_trough=3"],
+    )
+    limits = {c.name: c.limit for c in limits_of(loaded.job, assemble(loaded))}
+    assert limits["bad_debt_es"] == pytest.approx(1e-3)
+    assert set(limits) == {"insolvency_probability", "bad_debt_es", "user_cost", "margin_peak_to_trough"}
+    found = problems_of(small_job.write(tmp_path), "constraints.bad_debt_es_usd=1e5", "constraints.bad_debt_es=1e-3")
+    assert any("not as both" in problem.message for problem in found)
+    assert problems_of(small_job.write(tmp_path), "constraints.insolvency_probability=0")

@@ -18,7 +18,7 @@ from calibrate.constraints import Constraint, InsolvencyProbability, constraint_
 from calibrate.metrics import upper_limit
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.progress import Silent
-from calibrate.recommend import headroom, rounded
+from calibrate.recommend import Effort, headroom, recommend, rounded
 from calibrate.simulate import Sample, simulate
 from calibrate.trust_region import Found, Local, minimise
 
@@ -157,6 +157,11 @@ def most_events(limit: float, paths: int, confidence: float) -> int:
     return int(np.argmin(granted)) - 1
 
 
+def made_up_problem(constraint: Constraint) -> Problem:
+    """A problem of which only the limit is used."""
+    return Problem(None, None, (), (constraint,), 0.0)  # type: ignore[arg-type]
+
+
 def granted_at(true: float, constraint: InsolvencyProbability, paths: int, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """A function from a seed to whether one of three certificates is granted at a policy whose insolvency probability is
     `true`; only the simulation is made up."""
@@ -171,8 +176,15 @@ def granted_at(true: float, constraint: InsolvencyProbability, paths: int, monke
 
     def granted(seed: int) -> bool:
         attempts = (
-            certify(None, None, (constraint,), sampling="plain", seed=seed, paths=paths, attempt=attempt,  # type: ignore[arg-type]
-                    confidence=CONFIDENCE, listener=Silent())
+            certify(
+                made_up_problem(constraint),
+                None,  # type: ignore[arg-type]
+                seed=seed,
+                paths=paths,
+                attempt=attempt,
+                confidence=CONFIDENCE,
+                listener=Silent(),
+            )
             for attempt in range(1, ATTEMPTS + 1)
         )  # fmt: skip
         return any(certificate.granted for certificate in attempts)
@@ -217,16 +229,14 @@ def test_later_attempts_and_other_seeds_see_other_paths(monkeypatch: pytest.Monk
     for seed in (1, 2):
         for attempt in (1, 2, 3):
             certify(
-                None,
-                None,
-                (),
-                sampling="plain",
+                made_up_problem(InsolvencyProbability(0.1)),
+                None,  # type: ignore[arg-type]
                 seed=seed,
                 paths=10,
                 attempt=attempt,
                 confidence=0.9,
                 listener=Silent(),
-            )  # type: ignore[arg-type]
+            )
     assert len(set(seen)) == 6
 
 
@@ -308,6 +318,48 @@ def test_proposals_are_round_in_the_users_unit() -> None:
     problem = gold_problem(1e-3)._replace(free=free)
     found = Solution(np.array([0.0123456789, 23.98765 * hour]), 0.0, {}, True, 0, {})
     np.testing.assert_allclose(rounded(problem, found).point / [1e-4, hour], [123.5, 23.99], rtol=1e-12)
+
+
+# --- several scenarios ----------------------------------------------------------------------------------------------------
+
+
+def scenarios(*changes: tuple[str, dict[str, float]]) -> Problem:
+    """The gold problem, in worlds that differ in their volatility or delay."""
+    first = gold_problem(2e-3)
+    others = []
+    for name, change in changes:
+        rules = switched_off(
+            **{
+                "volatility": VOLATILITY,
+                "step_years": STEP,
+                "margin": 0.03,
+                "keeper_delay_steps": LATE,
+                "oracle": "continuous",
+            }
+            | change  # type: ignore[arg-type]
+        )
+        others.append((name, Case(rules, TestBook(((1, 1.0, (BAND,)),)), STEPS + LATE, np.float32).scenario()))
+    return first._replace(others=tuple(others))
+
+
+def test_limits_must_hold_in_every_scenario_and_the_worst_decides() -> None:
+    """The margin of two worlds at once is that of the wilder alone; the calmer adds nothing, and the wilder is what binds."""
+    effort = Effort(optimiser_paths=4000, paths=40_000, seed=3, confidence=0.95)
+    wilder = ("wilder", {"volatility": 1.1})
+    calmer = ("calmer", {"volatility": 0.5})
+    alone = gold_problem(2e-3)._replace(scenario=scenarios(wilder).others[0][1])
+    base, both, only = (
+        recommend(problem, effort, Silent()) for problem in (gold_problem(2e-3), scenarios(wilder, calmer), alone)
+    )
+    assert [found.status for found in (base, both, only)] == ["certified"] * 3
+    assert both.solution.point[0] > 1.2 * base.solution.point[0]
+    np.testing.assert_allclose(both.solution.point, only.solution.point, rtol=0.02)
+    assert both.certificate is not None
+    used = {holding.name: holding.upper / holding.limit for holding in both.certificate.holdings}
+    assert max(used, key=lambda name: used[name]) == "account_insolvency_rate [wilder]"
+    assert used["account_insolvency_rate [calmer]"] < used["account_insolvency_rate"] < 0.9
+    prices = both.solution.prices
+    assert prices["account_insolvency_rate [wilder]"] > 10 * max(prices["account_insolvency_rate"], 1e-9)
 
 
 # --- the gold value -------------------------------------------------------------------------------------------------------
