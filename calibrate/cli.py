@@ -58,7 +58,7 @@ def run(job: JobFile, set_: Overrides = None, output: Output = None, as_json: As
         _print(terminal.policy_table(result.recommended), terminal.headline_table(result.metrics))
         if result.recommended["sensitivities"]:
             _print(terminal.sensitivity_table(result.recommended))
-        for line in terminal.standing_lines(result.trade_off):
+        for line in (*terminal.evidence_lines(result.recommended), *terminal.standing_lines(result.trade_off)):
             typer.echo(line)
         typer.echo(f"{result.status}: {result.recommended['message']}")
         typer.echo(f"report: {result.folder / 'report.html'}")

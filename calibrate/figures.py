@@ -29,6 +29,7 @@ from calibrate.drawing import (
     save,
     styled,
 )
+from calibrate.evidence_words import by_kind_and_size
 from calibrate.frontier_figure import frontier_chart
 
 __all__ = ["frontier_chart", "metrics_chart", "save", "sensitivity_chart"]
@@ -113,7 +114,8 @@ def _place(key: str) -> int:
 def sensitivity_chart(
     sensitivities: Sequence[Mapping[str, Any]], name: str, *, of: str = "insolvency_probability"
 ) -> alt.LayerChart:
-    """Which assumption drives the answer? Elasticities of one metric, largest first, with their 95 % intervals."""
+    """Which assumption drives the answer? Elasticities of one metric, of assumptions before those of the policy, with
+    their 95 % intervals."""
     rows = pd.DataFrame(_elasticity_rows(sensitivities, of))
     order, metric = list(rows["parameter"]), wording.lower(wording.metric_name(of))
     shared: dict[str, Any] = {
@@ -155,7 +157,7 @@ def _tooltips(*fields: str) -> list[alt.Tooltip]:
 def _elasticity_rows(sensitivities: Sequence[Mapping[str, Any]], of: str) -> list[dict[str, Any]]:
     chosen = [entry for entry in sensitivities if entry["of"] == of and math.isfinite(entry["elasticity"])]
     rows = []
-    for entry in sorted(chosen, key=lambda entry: -abs(entry["elasticity"])):
+    for entry in sorted(chosen, key=by_kind_and_size):
         value = entry["elasticity"]
         error = entry["standard_error"] if math.isfinite(entry["standard_error"]) else 0.0
         rows.append(

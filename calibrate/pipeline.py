@@ -1,10 +1,12 @@
 """The whole line as code. START READING HERE.
 
     job file -> scenario (assemble.py)
+      -> how paths are drawn: plainly, or from where losses are, which is learned (sampling.py, rare_events.py)
       -> paths: market, liquidity, oracle, margin, fronts, losses (simulate.py, front.py)
-      -> metrics with errors (metrics.py) and derivatives (gradient.py)
+      -> metrics with errors (metrics.py), by weighted paths (weighing.py), and derivatives (gradient.py)
       -> the most efficient policy within its limits (optimise.py, recommend.py)
       -> certificate on fresh paths (certify.py) -> what drives the result (sensitivity.py)
+      -> what the limits buy and what assumptions force (easing.py)
       -> the trade-off curve (frontier.py) and where policies stand against it (trade_off.py)
       -> run folder, figures, report (run_folder.py, report.py)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from calibrate import drawing, markup, wording
+from calibrate import drawing, evidence_words, markup, wording
 from calibrate import report_words as words
 from calibrate.figures import frontier_chart, metrics_chart, sensitivity_chart
 from calibrate.frontier_axes import subject
@@ -27,7 +27,6 @@ from calibrate.report_data import (
     Metric,
     Recommended,
     Run,
-    Sensitivity,
     read_run,
 )
 from calibrate.report_style import STYLE
@@ -93,6 +92,7 @@ def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Drawable) -> str
             _recommendation(run),
         ),
         "evidence": ("The evidence", _evidence(run.recommended)),
+        "limits": ("What the limits cost", _limits(run)),
         "frontier": (subject(**axes).capitalize(), _trade_off(run, drawn["frontier"])),
         "metrics": ("Losses, costs and margin", _all_metrics(run, drawn["metrics"])),
         "drivers": ("What the answer depends on", _drivers(run.recommended, drawn.get("sensitivities"))),
@@ -100,6 +100,7 @@ def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Drawable) -> str
         "method": ("Method and sources", markup.paragraph(words.METHOD) + markup.bullets(words.SOURCES)),
         "record": ("Where this page comes from", _record(run.record)),
     }
+    sections = {key: (heading, content) for key, (heading, content) in sections.items() if content}
     links = " ".join(f'<a href="#{key}">{markup.text(heading)}</a>' for key, (heading, _) in sections.items())
     body = "\n".join(markup.section(key, heading, content) for key, (heading, content) in sections.items())
     return (
@@ -153,9 +154,18 @@ def _reasons(run: Run) -> Iterator[str]:
     if "max_leverage" in both:
         old, new = (wording.leverage(found["max_leverage"].value) for found in (before, after))
         yield f"The highest leverage, averaged over the simulated time, goes from {old} to {new}."
+    if bought := _doubling(recommended):
+        yield bought
     if "bad_debt" in both:
         old, new = (_dollars(found["bad_debt"], recommended.open_interest_usd) for found in (before, after))
         yield f"Average losses beyond the accounts' own collateral go from {old} to {new} {within}."
+
+
+def _doubling(recommended: Recommended) -> str:
+    """What tolerating twice as much would buy, or nothing."""
+    limits = len(recommended.certificate.constraints) if recommended.certificate else 0
+    doubled = recommended.limits_doubled
+    return evidence_words.doubling_at_length(doubled.model_dump() if doubled else None, limits)
 
 
 def _change_in_words(recommended: Recommended) -> str:
@@ -198,7 +208,15 @@ def _evidence(recommended: Recommended) -> str:
     ]
     heads = ["Constraint", "Limit", "Estimate ± standard error", f"Upper {level} limit", "Holds?"]
     in_words = [_constraint_in_words(entry, certificate, horizon) for entry in certificate.constraints]
-    return markup.paragraph(intro) + markup.bullets(in_words) + markup.table(heads, rows)
+    table = markup.bullets(in_words) + markup.table(heads, rows)
+    return markup.paragraph(intro) + table + _how_drawn(certificate.model_dump())
+
+
+def _how_drawn(certificate: Mapping[str, Any]) -> str:
+    told = "".join(map(markup.paragraph, evidence_words.drawn_at_length(certificate)))
+    if found := list(evidence_words.rests_on(certificate)):
+        told += markup.paragraph(words.RESTS_ON) + markup.bullets(found)
+    return told
 
 
 def _constraint_in_words(entry: Constraint, certificate: Certificate, horizon: str) -> str:
@@ -210,13 +228,26 @@ def _constraint_in_words(entry: Constraint, certificate: Certificate, horizon: s
     days = "days" if horizon == "1 day" else f"periods of {horizon}"
     failures = entry.value * certificate.paths
     # Weighted paths give no whole number; then there is nothing to count.
-    counted = abs(failures - round(failures)) < 1e-6 * max(failures, 1.0)
-    seen = f"In {certificate.paths:,} simulated {days} the insurance fund was exhausted"
-    seen += f" on {round(failures):,} of them" if counted else ""
-    return (
-        f"{seen}: {wording.percent(entry.value, entry.standard_error)} within {horizon}. With {level} confidence the "
-        f"probability is {judged}."
+    counted = certificate.sampling != "importance" and abs(failures - round(failures)) < 1e-6 * max(failures, 1.0)
+    chance = wording.percent(entry.value, entry.standard_error)
+    seen = (
+        f"In {certificate.paths:,} simulated {days} the insurance fund was exhausted on {round(failures):,} of them: "
+        f"{chance} within {horizon}."
+        if counted
+        else f"By {certificate.paths:,} weighted {days}, the insurance fund is exhausted within {horizon} with a probability of "
+        f"{chance}."
     )
+    return f"{seen} With {level} confidence the probability is {judged}."
+
+
+def _limits(run: Run) -> str:
+    """Which limits bind and what easing them buys; nothing where none is recommended, or the folder does not say."""
+    certificate = run.recommended.certificate
+    if certificate is None or run.proposed() is None:
+        return ""
+    prices = evidence_words.limit_prices([entry.model_dump() for entry in certificate.constraints])
+    found = [*filter(None, [_doubling(run.recommended)]), *prices]
+    return markup.paragraph(words.LIMITS) + markup.bullets(found) if found else ""
 
 
 def _trade_off(run: Run, drawn: str) -> str:
@@ -258,7 +289,10 @@ def _all_metrics(run: Run, drawn: str) -> str:
         f"Means and tails over {incumbent.paths:,} simulated paths, with standard errors: as a share of open interest, "
         "and below it in US dollars."
     )
-    if proposed and (proposed.seed, proposed.paths) == (incumbent.seed, incumbent.paths):
+    certificate = run.recommended.certificate
+    weighted = certificate is not None and certificate.sampling == "importance"
+    # Weighted paths suit one policy: those of another are others, whatever the seed.
+    if proposed and not weighted and (proposed.seed, proposed.paths) == (incumbent.seed, incumbent.paths):
         text += " Both columns are measured on the same paths, so that their difference is sharper than either."
     heads = ["Metric", "Today (incumbent)", *([run.role().capitalize(), "Change"] if proposed else [])]
     rows = [_metric_row(run, key, size)[: len(heads)] for key in _ordered(incumbent.metrics)]
@@ -276,33 +310,40 @@ def _warnings(whose: str, measured: Measured) -> Iterator[str]:
 def _drivers(recommended: Recommended, drawn: str | None) -> str:
     if not recommended.sensitivities:
         return markup.paragraph("No sensitivities were computed in this run.")
+    drivers = sorted((entry.model_dump() for entry in recommended.sensitivities), key=evidence_words.by_kind_and_size)
+    forced = any(evidence_words.forced_change(entry) for entry in drivers)
     rows = [
         (
-            wording.parameter_name(entry.parameter),
-            "assumption" if entry.kind == "assumption" else "parameter",
-            wording.metric_name(entry.of),
-            wording.number(entry.elasticity, entry.standard_error),
-            entry.method,
+            wording.parameter_name(entry["parameter"]),
+            "assumption" if entry["kind"] == "assumption" else "parameter",
+            wording.metric_name(entry["of"]),
+            wording.number(entry["elasticity"], entry["standard_error"]),
+            *([evidence_words.forced_change(entry)] if forced else []),
+            entry["method"],
         )
-        for entry in sorted(recommended.sensitivities, key=_by_size)
+        for entry in drivers
     ]
-    table = markup.table(["", "Kind", "Effect on", "Per cent for +1 %", "Method"], rows)
+    margin = ["Change of the margin that +10 % forces"] if forced else []
+    table = markup.table(["", "Kind", "Effect on", "Per cent for +1 %", *margin, "Method"], rows)
     figure = f"<figure>{drawn}</figure>" if drawn else ""
-    return markup.paragraph(words.ELASTICITIES) + _main_driver(recommended) + figure + table
+    told = markup.paragraph(words.ELASTICITIES) + (markup.paragraph(words.FORCED) if forced else "")
+    return told + _main_driver(recommended) + figure + table
 
 
 def _main_driver(recommended: Recommended) -> str:
     """The assumption that matters most, in one sentence."""
     leading = _leading(recommended)
-    assumed = [entry for entry in recommended.sensitivities if entry.kind == "assumption" and entry.of == leading]
-    first = min(assumed, key=_by_size, default=None)
-    if first is None or not math.isfinite(first.elasticity):
+    drivers = [entry.model_dump() for entry in recommended.sensitivities]
+    assumed = [entry for entry in drivers if entry["kind"] == "assumption" and entry["of"] == leading]
+    first = min(assumed, key=evidence_words.by_kind_and_size, default=None)
+    if first is None or not math.isfinite(first["elasticity"]):
         return ""
-    ratio = 1.1**first.elasticity
+    ratio, change = 1.1 ** first["elasticity"], evidence_words.forced_at_length(first)
+    then = f", and {change} for the limits to hold again" if change else ""
     effect = f"multiplied by roughly {ratio:.2g}" if ratio > 0.1 else "divided by more than ten"
     return markup.paragraph(
-        f"The assumption that matters most is the {wording.lower(wording.parameter_name(first.parameter))}: if it were "
-        f"10 % higher than assumed, the {wording.lower(wording.metric_name(leading))} would be {effect}."
+        f"The assumption that matters most is the {wording.lower(wording.parameter_name(first['parameter']))}: if it were "
+        f"10 % higher than assumed, the {wording.lower(wording.metric_name(leading))} would be {effect}{then}."
     )
 
 
@@ -408,11 +449,6 @@ def _leading(recommended: Recommended) -> str:
     """The metric whose sensitivities lead: the insolvency probability where there are any."""
     found = [entry.of for entry in recommended.sensitivities]
     return found[0] if found and "insolvency_probability" not in found else "insolvency_probability"
-
-
-def _by_size(entry: Sensitivity) -> tuple[bool, float]:
-    known = math.isfinite(entry.elasticity)
-    return not known, -abs(entry.elasticity) if known else 0.0
 
 
 def _flat(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

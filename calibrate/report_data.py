@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from calibrate import wording
 from calibrate.errors import Problem, raise_all
@@ -21,6 +21,15 @@ from calibrate.errors import Problem, raise_all
 Content = TypeVar("Content")
 # JSON has no "not a number"; writers use null.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+
+
+def _not_negative(value: float) -> float:
+    if value < 0:
+        raise ValueError(f"expected a number that is not negative, found {value:g}")
+    return value
+
+
+NotNegative = Annotated[Number, AfterValidator(_not_negative)]
 
 REQUIRED_METRICS = ("insolvency_probability", "bad_debt")
 TEXT_COLUMNS = ("label", "certified", "dominated")
@@ -53,8 +62,18 @@ class Parameter(BaseModel):
     description: str = ""
 
 
+class Diagnosis(BaseModel):
+    """What the estimate of weighted paths rests on; the gaps are in standard errors."""
+
+    effective_paths: NotNegative
+    largest_share: NotNegative
+    half_gap: NotNegative
+    weight_gap: NotNegative
+
+
 class Constraint(BaseModel):
-    """What was asked of a metric, and what fresh paths say. `upper` is its upper confidence limit."""
+    """What was asked of a metric, and what fresh paths say. `upper` is its upper confidence limit; `shadow_price` is by which
+    share the objective falls if the limit grows by a small share, over that share."""
 
     name: str
     limit: Number
@@ -63,16 +82,34 @@ class Constraint(BaseModel):
     interval: tuple[Number, Number]
     upper: Number
     satisfied: bool
+    diagnosis: Diagnosis | None = None
+    shadow_price: NotNegative = math.nan
 
 
 class Certificate(BaseModel):
-    """The evidence, on paths that the search did not use."""
+    """The evidence, on paths that the search did not use. How they were drawn is not known of older folders."""
 
-    paths: int
+    paths: Annotated[int, Field(ge=1)]
     seed: int
     attempts: int = 1
     confidence: float
+    sampling: Literal["plain", "importance"] | None = None
+    plain_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    gain: NotNegative = math.nan
     constraints: list[Constraint]
+
+    @model_validator(mode="after")
+    def _plain_share(self) -> "Certificate":
+        if self.sampling == "importance" and self.plain_share is None:
+            raise ValueError("`plain_share` is missing, without which weighted paths cannot be explained")
+        return self
+
+
+class Forced(BaseModel):
+    """The change of the margin that a tenth more of an assumption would force."""
+
+    margin_percent: Number
+    standard_error: Number
 
 
 class Sensitivity(BaseModel):
@@ -84,6 +121,15 @@ class Sensitivity(BaseModel):
     elasticity: Number
     standard_error: Number
     method: str = ""
+    a_tenth_more_forces: Forced | None = None
+
+
+class Doubled(BaseModel):
+    """What twice as high limits would buy."""
+
+    margin_per_oi: Number
+    max_leverage: Number
+    more_leverage: Number
 
 
 class Recommended(BaseModel):
@@ -97,6 +143,7 @@ class Recommended(BaseModel):
     policy: dict[str, Parameter]
     certificate: Certificate | None = None
     sensitivities: list[Sensitivity] = []
+    limits_doubled: Doubled | None = None
 
 
 class Metric(BaseModel):
@@ -235,7 +282,7 @@ def _read(path: Path, parse: Callable[[str], Content], problems: list[Problem]) 
     except ValidationError as error:  # before ValueError, of which it is one
         for found in error.errors():
             key = ".".join(str(part) for part in found["loc"])
-            problems.append(Problem(f"{path}: {key}" if key else str(path), found["msg"]))
+            problems.append(Problem(f"{path}: {key}" if key else str(path), found["msg"].removeprefix("Value error, ")))
     except (ValueError, OSError) as error:
         problems.append(Problem(str(path), f"the file cannot be read: {error}"))
     return None

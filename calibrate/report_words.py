@@ -15,8 +15,13 @@ TRADE_OFF = (
     "More leverage for users leaves less room to close a failing position before its collateral is used up, so "
     "insolvency becomes more likely. Each point of the line is the best set of parameters found for one tolerance, "
     "checked on fresh paths. A venue above the line could be safer at the same leverage, or offer more leverage at "
-    "the same risk. The rows below show the parameters of each point. All points share one set of paths, other than "
-    "that of the tables: the numbers agree within their errors."
+    "the same risk. The rows below show the parameters of each point. Points are measured on other paths than the "
+    "tables, and where losses are rare each is drawn from where its own losses are: the numbers agree within their errors."
+)
+
+RESTS_ON = (
+    "A few heavy paths can hide behind a small standard error. So it is checked what each estimate rests on, and a limit counts "
+    "as kept only if that is enough: at least 100 paths, none of which makes up more than 10 %, and no gap above 5 standard errors."
 )
 
 OTHER_AXES = (
@@ -31,9 +36,21 @@ STANDINGS = (
     "below the line. A point is called beaten when another one offers at least as much leverage and its whole error bar lies lower."
 )
 
+LIMITS = (
+    "Here is what could be gained by tolerating more. A limit that binds keeps the recommendation from being cheaper; easing "
+    "one that does not bind buys nothing. What the search minimises is the margin, plus what liquidated users pay as far as "
+    "the job counts it. The figures are those of small changes: for a doubling they are a guide."
+)
+
 ELASTICITIES = (
     "How strongly the result reacts to each number that went into it: a value of 2 says that +1 % in that "
     "number raises the result by 2 %. An assumption with a large value deserves the closest look."
+)
+
+FORCED = (
+    "The column on the margin says what it would take to make up for a wrong assumption: if it were 10 % higher, by "
+    "how much the margin would have to change for the limits to hold again, on top of what the margin formula does by "
+    "itself. Assumptions come first, those that would force the largest change at the top."
 )
 
 ASSUMED = (
@@ -73,6 +90,9 @@ SOURCES = (
     "Illustrated in the Case of the Binomial, Biometrika 26, 1934.",
     "Market impact, linear for small and square-root for large orders: F. Bucci, M. Benzaquen, F. Lillo and "
     "J.-P. Bouchaud, Crossover from Linear to Square-Root Market Impact, arXiv 1811.05230.",
+    "Paths from where losses are: R. Y. Rubinstein and D. P. Kroese, The Cross-Entropy Method, Springer, 2004; their "
+    "weights: A. Owen and Y. Zhou, Safe and Effective Importance Sampling, Journal of the American Statistical "
+    "Association 95, 2000.",
     "Normal random numbers: G. E. P. Box and M. E. Muller, A Note on the Generation of Random Normal Deviates, Annals of "
     "Mathematical Statistics 29, 1958.",
     "Random numbers: J. K. Salmon, M. A. Moraes, R. O. Dror and D. E. Shaw, Parallel Random Numbers: As Easy "

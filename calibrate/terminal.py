@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from calibrate.evidence_words import by_kind_and_size, doubling_briefly, drawn_briefly, forced_change
 from calibrate.trade_off_words import hypervolume_briefly, standing_briefly
+from calibrate.wording import MINUS
 
 if TYPE_CHECKING:
     from calibrate.evidence import Compared, Verification
@@ -117,13 +119,24 @@ def _with_interval(name: str, entry: dict[str, Any]) -> str:
 def sensitivity_table(recommended: dict[str, Any]) -> Table:
     title = "what drives the insolvency probability: its change in % for +1 % in"
     table = Table(title=title, box=box.SIMPLE, title_justify="left", title_style="")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.add_column("kind")
     table.add_column("elasticity", justify="right")
-    table.add_column("standard error", justify="right")
-    for row in sorted(recommended["sensitivities"], key=lambda row: -abs(row["elasticity"])):
-        table.add_row(row["parameter"], row["kind"], f"{row['elasticity']:+.3g}", f"{row['standard_error']:.2g}")
+    table.add_column("standard\nerror", justify="right")
+    rows = sorted(recommended["sensitivities"], key=by_kind_and_size)
+    forced = any(forced_change(row) for row in rows)
+    if forced:
+        table.add_column("+10 % forces\nmargin by %", justify="right", no_wrap=True)
+    for row in rows:
+        shown = [row["parameter"], row["kind"], f"{row['elasticity']:+.3g}", f"{row['standard_error']:.2g}"]
+        table.add_row(*shown, *([forced_change(row).replace(" %", "").replace(MINUS, "-")] if forced else []))
     return table
+
+
+def evidence_lines(recommended: dict[str, Any]) -> list[str]:
+    """How the evidence was drawn, where that was not plainly, and what twice as high limits would buy, where that is known."""
+    lines = drawn_briefly(recommended["certificate"]), doubling_briefly(recommended.get("limits_doubled"))
+    return [line for line in lines if line]
 
 
 def metrics_table(result: dict[str, Any]) -> Table:

@@ -73,7 +73,8 @@ def metrics(index: int) -> dict[str, Any]:
 
 def sensitivity(parameter: str, kind: str, elasticity: float, error: float) -> dict[str, Any]:
     method = "kernel estimator" if kind == "policy" else "paired difference"
-    return {
+    forced = {"margin_percent": 2 * elasticity, "standard_error": 2 * error}
+    return ({"a_tenth_more_forces": forced} if kind == "assumption" else {}) | {
         "of": "insolvency_probability",
         "parameter": parameter,
         "kind": kind,
@@ -81,6 +82,10 @@ def sensitivity(parameter: str, kind: str, elasticity: float, error: float) -> d
         "standard_error": error,
         "method": method,
     }
+
+
+def diagnosis(paths: float, largest: float) -> dict[str, float]:
+    return {"effective_paths": paths, "largest_share": largest, "half_gap": 1.04, "weight_gap": 0.3}
 
 
 def recommended(status: str = "certified", name: str = "ETH-PERP") -> dict[str, Any]:
@@ -106,6 +111,8 @@ def recommended(status: str = "certified", name: str = "ETH-PERP") -> dict[str, 
         "interval": [7.2e-4, 9.0e-4],
         "upper": 8.9e-4,
         "satisfied": True,
+        "diagnosis": diagnosis(3120.0, 0.0124),
+        "shadow_price": 0.104,
     }
     tail = {
         "name": "bad_debt_es_99",
@@ -115,7 +122,16 @@ def recommended(status: str = "certified", name: str = "ETH-PERP") -> dict[str, 
         "interval": [2.05e-3, 2.55e-3],
         "upper": 2.51e-3 if status == "certified" else 5.4e-3,
         "satisfied": status == "certified",
+        "diagnosis": diagnosis(1840.0, 0.031),
+        "shadow_price": 0.0,
     }
+    drivers = [
+        sensitivity("volatility level", "assumption", 7.1, 0.4),
+        sensitivity("market depth", "assumption", -1.9, 0.21),
+        sensitivity("base_margin_bps", "policy", -2.6, 0.18),
+        sensitivity("volatility_multiplier", "policy", -3.8, 0.25),
+        sensitivity("penalty_bps", "policy", 0.22, 0.11),
+    ]
     return {
         "name": name,
         "status": status,
@@ -128,16 +144,25 @@ def recommended(status: str = "certified", name: str = "ETH-PERP") -> dict[str, 
             "seed": 123,
             "attempts": 1,
             "confidence": 0.95,
+            "sampling": "importance",
+            "plain_share": 0.2,
+            "gain": 29.3,
             "constraints": [probability, tail],
         },
-        "sensitivities": [
-            sensitivity("volatility level", "assumption", 7.1, 0.4),
-            sensitivity("market depth", "assumption", -1.9, 0.21),
-            sensitivity("base_margin_bps", "policy", -2.6, 0.18),
-            sensitivity("volatility_multiplier", "policy", -3.8, 0.25),
-            sensitivity("penalty_bps", "policy", 0.22, 0.11),
-        ],
+        # How a policy gives way is only known of one that is certified.
+        "sensitivities": drivers if status == "certified" else older(drivers),
+        "limits_doubled": {"margin_per_oi": 0.0427, "max_leverage": 23.42, "more_leverage": 2.12}
+        if status == "certified"
+        else None,
     }
+
+
+def older(content: Any) -> Any:
+    """What `recommended` would be in a folder of before paths were weighted and limits had prices."""
+    new = ("sampling", "plain_share", "gain", "diagnosis", "shadow_price", "a_tenth_more_forces", "limits_doubled")
+    if isinstance(content, dict):
+        return {key: older(value) for key, value in content.items() if key not in new}
+    return [older(value) for value in content] if isinstance(content, list) else content
 
 
 def frontier_row(

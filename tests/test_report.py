@@ -4,14 +4,16 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import made_up_run
 import pandas as pd
 import pytest
 
-from calibrate import drawing, report
+from calibrate import drawing, report, weighing
 from calibrate.errors import UserError
 from calibrate.report import build_report
+from calibrate.report_words import RESTS_ON
 from calibrate.trade_off_words import standing_at_length
 
 FIGURES = ["frontier.html", "frontier.png", "frontier.svg", "metrics.png", "metrics.svg"]
@@ -120,7 +122,9 @@ def test_other_axes_are_drawn_and_explained(tmp_path: Path) -> None:
 
 def test_every_constraint_is_explained(certified: Path) -> None:
     text = words(certified)
-    assert "In 400,000 simulated days the insurance fund was exhausted on 324 of them: 0.081 % ± 0.005 %" in text
+    assert (
+        "By 400,000 weighted days, the insurance fund is exhausted within 1 day with a probability of 0.081 %" in text
+    )
     assert "With 95 % confidence the probability is below 0.089 %, within the limit of 0.1 %" in text
     assert "Bad debt, mean of the worst 1 %: 0.230 % ± 0.013 %" in text
     assert text.count(" yes ") == 2
@@ -187,11 +191,124 @@ def test_a_run_without_certificate_and_sensitivities_has_a_report(tmp_path: Path
 @pytest.mark.usefixtures("undrawn")
 def test_weighted_paths_are_not_counted(tmp_path: Path) -> None:
     folder = made_up_run.write_run(tmp_path)
-    certificate = made_up_run.recommended()["certificate"]
+    text = words(build_report(folder))
+    assert "By 400,000 weighted days" in text
+    assert "of them:" not in text
+    # A mean of weights may happen to be a whole number of paths; a share that is none is not counted either.
+    certificate = made_up_run.older(made_up_run.recommended())["certificate"]
     certificate["constraints"][0]["value"] = 8.1234567e-7
-    text = words(build_report(edited(folder, "recommended.json", certificate=certificate)))
-    assert "the insurance fund was exhausted: 0.0" in text
-    assert "of them" not in text
+    assert "By 400,000 weighted days" in words(
+        build_report(edited(folder, "recommended.json", certificate=certificate))
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("sampling", [None, "plain"])
+def test_plain_paths_are_counted_and_older_folders_say_no_more(sampling: str | None, tmp_path: Path) -> None:
+    folder = made_up_run.write_run(tmp_path)
+    content = made_up_run.older(made_up_run.recommended())
+    content["certificate"] |= {"sampling": sampling} if sampling else {}
+    (folder / "recommended.json").write_text(json.dumps(content), encoding="utf-8")
+    text = words(build_report(folder))
+    assert "In 400,000 simulated days the insurance fund was exhausted on 324 of them: 0.081 % ± 0.005 %" in text
+    assert ("(plain sampling)" in text) == (sampling == "plain")
+    assert "Both columns are measured on the same paths" in text
+    for new in (
+        "importance sampling",
+        "equally heavy",
+        "What the limits cost",
+        "Tolerating",
+        "+10 % forces",
+        "hold again",
+    ):
+        assert new not in text
+
+
+def test_weighted_evidence_says_what_it_rests_on(certified: Path) -> None:
+    text = words(certified)
+    assert text.index("After the search") < text.index("(importance sampling)") < text.index("More leverage for users")
+    assert "Insolvency probability: the estimate rests on as much as 3,120 equally heavy paths" in text
+    assert "Bad debt, mean of the worst 1 %: the estimate rests on as much as 1,840 equally heavy paths" in text
+    assert "both columns are measured on the same paths" not in text.lower()
+
+
+def test_what_is_said_of_a_refusal_is_what_is_done() -> None:
+    limits = weighing._FEWEST_PATHS, 100 * weighing._LARGEST_SHARE, weighing._ERRORS
+    assert (
+        "at least {:g} paths, none of which makes up more than {:g} %, and no gap above {:g}".format(*limits)
+        in RESTS_ON
+    )
+
+
+def test_the_limits_have_their_price(certified: Path) -> None:
+    text = words(certified)
+    assert (
+        text.index("After the search")
+        < text.index("Here is what could be gained")
+        < text.index("More leverage for users")
+    )
+    assert text.count("Tolerating twice as much on all limits at once would buy 2.1") == 2
+    assert "Insolvency probability, limit 0.1 %: binds. If it alone were 10 % higher" in text
+    assert "Bad debt, mean of the worst 1 %, limit 0.5 %: does not bind." in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_where_nothing_is_proposed_limits_have_no_price(tmp_path: Path) -> None:
+    folder = made_up_run.write_run(tmp_path)
+    page = build_report(edited(folder, "recommended.json", status="infeasible", limits_doubled=None))
+    assert "What the limits cost" not in words(page)
+    assert 'href="#limits"' not in page.read_text(encoding="utf-8")
+
+
+def test_assumptions_are_sorted_by_what_they_would_force(certified: Path) -> None:
+    page = (
+        certified.read_text(encoding="utf-8").split('<section id="drivers"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    )
+    names = re.findall(r"<tr><td>(.*?)</td>", page)
+    assert names == [
+        "Volatility level",
+        "Market depth",
+        "Volatility multiplier",
+        "Base margin",
+        "Liquidation penalty",
+    ]
+    text = words(certified)
+    assert "7.1 ± 0.4 +14.2 % ± 0.8 %" in text
+    assert "\N{MINUS SIGN}1.9 ± 0.2 \N{MINUS SIGN}3.8 % ± 0.4 %" in text
+    assert "the margin would have to be 14.2 % ± 0.8 % higher for the limits to hold again" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("certificate", "sampling"), "stratified", "'plain' or 'importance'"),
+        (("certificate", "plain_share"), 0.0, "greater than 0"),
+        (("certificate", "plain_share"), None, "`plain_share` is missing"),
+        (("certificate", "paths"), 0, "greater than or equal to 1"),
+        (("certificate", "gain"), "much", "number"),
+        (("certificate", "constraints", 0, "shadow_price"), -1, "not negative, found -1"),
+        (("certificate", "constraints", 1, "diagnosis"), {"effective_paths": 3}, "required"),
+        (("certificate", "constraints", 1, "diagnosis", "largest_share"), [], "number"),
+        (("sensitivities", 0, "a_tenth_more_forces"), 5, "dictionary"),
+        (("sensitivities", 0, "a_tenth_more_forces", "margin_percent"), "up", "number"),
+        (("limits_doubled", "max_leverage"), "13x", "number"),
+    ],
+)
+def test_a_malformed_recommendation_is_the_users_to_mend(
+    place: tuple[str | int, ...], value: object, message: str, tmp_path: Path
+) -> None:
+    folder, content = made_up_run.write_run(tmp_path), made_up_run.recommended()
+    part: Any = content
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    (folder / "recommended.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError) as raised:
+        build_report(folder)
+    where = "certificate" if value is None else ".".join(map(str, place))
+    assert f"recommended.json: {where}" in str(raised.value)
+    assert message in str(raised.value)
+    assert "Value error" not in str(raised.value)
 
 
 def test_nothing_from_a_file_becomes_markup(tmp_path: Path) -> None:
