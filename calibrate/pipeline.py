@@ -27,7 +27,7 @@ import pandas as pd
 
 from calibrate.assemble import OPTIONAL, POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
 from calibrate.certify import measured
-from calibrate.constraints import Constraint, constraint_of
+from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.easing import Easing, easing_of, forced
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
@@ -42,7 +42,7 @@ from calibrate.rare_events import DEFENSIVE_SHARE, Chosen
 from calibrate.recommend import Effort, Recommendation, recommend
 from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
-from calibrate.sensitivity import Sensitivity, sensitivities
+from calibrate.sensitivity import STEP_FROM_NONE, Sensitivity, sensitivities
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Scenario
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
@@ -321,7 +321,7 @@ def _recommended_json(
         "open_interest_usd": assembled.open_interest_usd,
         "policy": policy,
         "certificate": None,
-        "sensitivities": [_driver_json(driver, easing) for driver in drivers],
+        "sensitivities": [_driver_json(driver, easing if _decides(recommendation) else None) for driver in drivers],
         "limits_doubled": None if easing is None else easing.if_doubled(),
     }
     certificate = recommendation.certificate
@@ -348,10 +348,16 @@ def _recommended_json(
     return content
 
 
+def _decides(recommendation: Recommendation) -> bool:
+    """Whether the insolvency probability, of which elasticities are known, is the limit that binds."""
+    prices = recommendation.solution.prices
+    return max(prices, key=lambda name: prices[name]) == InsolvencyProbability.name if prices else False
+
+
 def _driver_json(driver: Sensitivity, easing: Easing | None) -> dict[str, Any]:
     """An elasticity, and for assumptions what a tenth more of it would force the margin to do."""
     content: dict[str, Any] = {"of": "insolvency_probability", **driver._asdict()}
-    if easing is not None and driver.kind == "assumption":
+    if easing is not None and driver.kind == "assumption" and driver.method != STEP_FROM_NONE:
         content["a_tenth_more_forces"] = forced(driver, easing)._asdict()
     return content
 

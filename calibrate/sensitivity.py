@@ -20,6 +20,8 @@ from calibrate.progress import Listener
 from calibrate.sampling import Sampling
 from calibrate.simulate import Sample, Scenario, simulate, values_of
 
+# How a delay that is none is varied: what it tells is of a whole step, not of a share of the delay.
+STEP_FROM_NONE = "paired difference from none"
 WORLD_NAMES = {"volatility_scale": "volatility level", "depth_scale": "market depth"}
 
 
@@ -146,7 +148,7 @@ def _delays(known: Known) -> list[Sensitivity]:
                 "assumption",
                 float(change.sum() * unit),
                 float(np.sqrt((change**2).sum()) * unit),
-                "paired difference",
+                "paired difference" if steps else STEP_FROM_NONE,
             )
         )
     return rows

@@ -85,6 +85,30 @@ def test_a_record_that_was_changed_is_not_verified(
     assert verification_verdict(found).startswith("not verified")
 
 
+def test_weighted_evidence_is_made_again_to_the_digit(tmp_path: Path) -> None:
+    """Drawn from where losses are: the way of drawing is learned again from the seed, and the figures are the same."""
+    job = small_job.write(tmp_path)
+    changes = ["simulation.sampling='importance'", "constraints.insolvency_probability=0.02"]
+    result = run(load_job(job, changes), tmp_path / "run", Silent())
+    assert result.status == "certified"
+    certificate = result.recommended["certificate"]
+    assert certificate["sampling"] == "importance"
+    assert certificate["gain"] > 1
+    (limit,) = certificate["constraints"]
+    assert limit["diagnosis"]["effective_paths"] > 100
+    assert limit["shadow_price"] > 0
+    assert result.recommended["limits_doubled"]["more_leverage"] > 0
+    forces = [
+        row["a_tenth_more_forces"]["margin_percent"]
+        for row in result.recommended["sensitivities"]
+        if row["parameter"] == "volatility level"
+    ]
+    assert forces[0] > 0
+    found = verify(tmp_path / "run", tmp_path, Silent())
+    assert found.agrees
+    assert all(row.again == row.recorded for row in found.rows)
+
+
 def test_inputs_that_are_missing_or_changed_are_told(copied: Path, finished: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a file beside the job nor a shipped model") as missing:
         verify(copied, tmp_path, Silent())

@@ -10,15 +10,17 @@ import pytest
 import truth
 from scipy.stats import beta, binom
 from statistical import SIGMAS, assert_close
-from venues import DAY, Case, TestBook, switched_off
+from venues import DAY, EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
 from calibrate import certify as certificates
 from calibrate.certify import certify, hold
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
+from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.metrics import upper_limit
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.progress import Silent
 from calibrate.recommend import Effort, headroom, recommend, rounded
+from calibrate.sensitivity import sensitivities
 from calibrate.simulate import Sample, simulate
 from calibrate.trust_region import Found, Local, minimise
 
@@ -318,6 +320,61 @@ def test_proposals_are_round_in_the_users_unit() -> None:
     problem = gold_problem(1e-3)._replace(free=free)
     found = Solution(np.array([0.0123456789, 23.98765 * hour]), 0.0, {}, True, 0, {})
     np.testing.assert_allclose(rounded(problem, found).point / [1e-4, hour], [123.5, 23.99], rtol=1e-12)
+
+
+# --- prices and sensitivities of the solution -----------------------------------------------------------------------------
+
+
+def test_gradients_balance_at_the_reported_optimum_and_prices_are_what_limits_buy() -> None:
+    """Two free parameters under one limit: what is left of the objective's gradient after the limit's is small (Karush, Kuhn and
+    Tucker), and the price is by how much the objective falls when the limit is eased, solved again on the same paths."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 60, np.float32)
+    free = (FreeParameter("base_margin", 0.002, 0.2), FreeParameter("volatility_multiplier", 0.1, 8.0))
+    problem = Problem(case.scenario(), case.parameters(), free, (constraint_of("bad_debt", 2e-5, 0.99),), 1.0)
+    sample = FrozenSample(problem, seed=3, paths=20_000)
+    solution = solve(sample, np.array([0.01, 1.5]), np.ones(1))
+    assert solution.feasible
+    here, span = sample.evaluate(solution.point), problem.high - problem.low
+    inside = (solution.point > problem.low * 1.001) & (solution.point < problem.high * 0.999)
+    assert inside.any()
+    (value, slope), price = here.limits[0], solution.prices["bad_debt"]
+    left = (here.objective_slope / here.objective + price * slope / value) * span
+    assert np.linalg.norm(left[inside]) < 0.15 * np.linalg.norm((here.objective_slope * span / here.objective)[inside])
+    eased = solve(sample, solution.point, np.array([1.2]), nearby=True, known=True)
+    gained = np.log(solution.objective / eased.objective) / np.log(1.2)
+    np.testing.assert_allclose(gained, price, rtol=0.25)
+
+
+def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
+    """One free parameter under one limit on the insolvency probability: a twentieth more volatility moves the margin as implicit
+    differentiation of the limit says, within a quarter."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 60, np.float32)
+    free = (FreeParameter("base_margin", 0.002, 0.2),)
+    problem = Problem(case.scenario(), case.parameters(), free, (InsolvencyProbability(5e-3),), 0.0)
+    found = recommend(problem, Effort(optimiser_paths=10_000, paths=100_000, seed=5, confidence=0.95), Silent())
+    assert found.certificate is not None
+    assert found.easing is not None
+    certificate = found.certificate
+    drivers = sensitivities(
+        problem.scenario,
+        found.solution.parameters(problem),
+        (),
+        certificate.sample,
+        None,
+        seed=certificate.seed,
+        listener=Silent(),
+    )
+    elasticity = next(d.elasticity for d in drivers if d.parameter == "volatility level")
+    predicted = float(-found.easing[0] * elasticity * np.log(1.05))
+    wilder = problem.incumbent._replace(world=problem.incumbent.world._replace(volatility_scale=np.float32(1.05)))
+    target = np.array([certificate.holdings[0].estimate.value])
+    moved = problem._replace(incumbent=wilder)
+    fresh = FreshPaths(
+        moved, found.solution.point, seed=certificate.seed, paths=100_000, sampling=None, listener=Silent()
+    )
+    line = Line(found.solution.point, 1.1 * found.solution.point, problem.low, problem.high)
+    again = corrected(fresh, line, target)
+    np.testing.assert_allclose(again[0] - found.solution.point[0], predicted, rtol=0.25)
 
 
 # --- several scenarios ----------------------------------------------------------------------------------------------------
