@@ -108,7 +108,7 @@ class Draw(NamedTuple):
 
 
 class Sampling(eqx.Module):
-    """A way to draw paths. `State` below is whatever it carries along a path; None for plain sampling."""
+    """A way to draw paths. What it carries along a path is a `Draw`, or nothing for plain sampling."""
 
     @abstractmethod
     def block_length(self, steps: int) -> int:

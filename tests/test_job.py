@@ -551,7 +551,7 @@ def test_a_shipped_job_can_be_assembled_and_raises_no_eyebrow(name: str) -> None
 def test_what_a_shipped_job_leaves_commented_out_can_be_switched_on(tmp_path: Path) -> None:
     text = (shipped_folder("configs") / "eth-perp.toml").read_text(encoding="utf-8")
     on, lines = re.subn(r"^# (?=\w+ += |\[\[)", "", text, flags=re.MULTILINE)
-    assert lines == 7
+    assert lines == 10
     path = tmp_path / "job.toml"
     path.write_text(on, encoding="utf-8")
     loaded = load_job(path)
@@ -559,6 +559,7 @@ def test_what_a_shipped_job_leaves_commented_out_can_be_switched_on(tmp_path: Pa
     policy = assemble(loaded).incumbent.policy
     assert None not in policy
     assert loaded.job.alternatives()["wider margin"]["base_margin_bps"] == 300
+    assert loaded.variants["half the depth"].liquidity.depth_usd == 12.5e6
 
 
 def test_shipped_jobs_and_models_are_there() -> None:
