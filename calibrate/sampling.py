@@ -42,7 +42,7 @@ class LargeJumps(NamedTuple):
         any_size = uniform < _ANY_SIZE
         share = jnp.where(any_size, uniform / _ANY_SIZE, (uniform - _ANY_SIZE) / (1 - _ANY_SIZE))
         unit = -jnp.log(larger(share, 1e-9))
-        return jnp.where(any_size, self.stretch * unit, self.least + self.beyond * unit)
+        return smaller(jnp.where(any_size, self.stretch * unit, self.least + self.beyond * unit), _LARGEST)
 
     def density(self, excess: PerPath) -> PerPath:
         """Of an exponential, divided by the market's own."""
@@ -59,8 +59,8 @@ def _one_of(upward: Bool[Array, " path"], up: LargeJumps, down: LargeJumps) -> L
 
 # The share of large jumps that are spread over all sizes.
 _ANY_SIZE = 0.2
-# Densities are those of this exponential where it is larger still, which never happens but in single precision would overflow.
-_LARGEST = 60.0
+# The market draws a larger exponential once in 1e17 jumps; what is drawn beyond it counts as this, lest prices leave all bounds.
+_LARGEST = 40.0
 
 
 class Components(NamedTuple):

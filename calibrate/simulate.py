@@ -403,7 +403,7 @@ def simulate(
             values, slopes, drawn = _compiled(
                 scenario, parameters, chosen, fields, derivatives, keep_drawn, key, path_ids(padded)
             )
-            result = _Piece(_kept(values, len(piece)), _kept(slopes, len(piece)), _kept(drawn, len(piece), last=True))
+            result = _finite(_Piece(*(_kept(part, len(piece)) for part in (values, slopes, drawn))))
         if on_progress is not None:
             on_progress(len(piece))
         return result
@@ -432,20 +432,40 @@ def _joined(parts: list[dict[str, Any]], axis: int = 0) -> dict[str, Any]:
     return {name: np.concatenate([part[name] for part in parts], axis=axis) for name in parts[0]}
 
 
-def _kept(outcomes: dict[str, Array], paths: int, *, last: bool = False) -> dict[str, np.ndarray]:
-    """The first `paths` of what a chunk came to; `last` says that paths are on the last axis."""
-    kept = {
-        name: np.asarray(outcome)[..., :paths] if last else np.asarray(outcome)[:paths]
+def _kept(outcomes: dict[str, Array], paths: int) -> dict[str, np.ndarray]:
+    """The first `paths` of what a chunk came to. Sums of normals have their paths on the last axis, derivatives on the first."""
+    by_block = ("returns", "volatilities")
+    return {
+        name: np.asarray(outcome)[:, :paths] if name in by_block else np.asarray(outcome)[:paths]
         for name, outcome in outcomes.items()
     }
-    for name, outcome in kept.items():
-        if not np.isfinite(outcome).all():
-            # A count of insolvencies would pass over what is not a number.
-            raise UserError(
-                f"the simulation: {name} is no finite number on some path, as prices or flows grew beyond what single precision "
-                "holds. Look for a volatility, jump size or depth in the job that is off by orders of magnitude."
-            )
-    return kept
+
+
+# A tilted path of less weight than this shows in no figure, whatever became of it.
+_NO_WEIGHT = 1e-12
+
+
+def _finite(piece: _Piece) -> _Piece:
+    """The same where every outcome is a number. What a tilt drove beyond all bounds, to a weight of nothing, is left out."""
+    outcomes = piece.values | piece.slopes
+    lost = np.zeros(len(next(iter(outcomes.values()))), bool)
+    for values in outcomes.values():
+        lost |= ~np.isfinite(values).reshape(len(lost), -1).all(axis=1)
+    if not lost.any():
+        return piece
+    weight = piece.drawn.get("weight")
+    if weight is None or not (weight[lost] < _NO_WEIGHT).all():
+        name = next(name for name, values in outcomes.items() if not np.isfinite(values).all())
+        # A count of insolvencies would pass over what is not a number.
+        raise UserError(
+            f"the simulation: {name} is no finite number on some path, as prices or flows grew beyond what single precision "
+            "holds. Look for a volatility, jump size or depth in the job that is off by orders of magnitude."
+        )
+    values, slopes = (
+        {name: np.where(lost.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in part.items()}
+        for part in (piece.values, piece.slopes)
+    )
+    return _Piece(values, slopes, piece.drawn | {"weight": np.where(lost, 0, weight)})
 
 
 @eqx.filter_jit

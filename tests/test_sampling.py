@@ -11,8 +11,10 @@ from statistical import SIGMAS, assert_close, assert_mean
 from test_optimise import GOLD_MARGIN, gold_problem, insolvent_rate
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
+import calibrate.simulate as engine
 from calibrate.certify import measured
 from calibrate.constraints import InsolvencyProbability, constraint_of
+from calibrate.errors import UserError
 from calibrate.gradient import probability_gradient
 from calibrate.optimise import FrozenSample, solve
 from calibrate.progress import Silent
@@ -313,3 +315,15 @@ def test_a_tilt_without_a_plain_share_is_told_apart_from_a_good_one() -> None:
     assert wrong + SIGMAS * np.hypot(its_error, error) < value
     assert diagnose(tilted.values["distance"] > level, tilted.weights).poor is not None
     assert diagnose(good.values["distance"] > level, good.weights).poor is None
+
+
+def test_only_a_path_without_weight_may_be_lost() -> None:
+    values = {"distance": np.array([1.0, np.nan, 2.0]), "bad_debt": np.array([0.1, np.inf, 0.2])}
+    slopes = {"distance": np.ones((3, 2))}
+    left = engine._finite(engine._Piece(values, slopes, {"weight": np.array([0.5, 1e-20, 2.0])}))
+    np.testing.assert_array_equal(left.values["distance"], [1.0, 0.0, 2.0])
+    np.testing.assert_array_equal(left.values["bad_debt"], [0.1, 0.0, 0.2])
+    np.testing.assert_array_equal(left.drawn["weight"], [0.5, 0.0, 2.0])
+    for drawn in ({"weight": np.array([0.5, 1e-9, 2.0])}, {}):
+        with pytest.raises(UserError, match="no finite number"):
+            engine._finite(engine._Piece(values, slopes, drawn))
