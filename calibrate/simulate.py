@@ -447,15 +447,15 @@ _NO_WEIGHT = 1e-12
 
 def _finite(piece: _Piece) -> _Piece:
     """The same where every outcome is a number. What a tilt drove beyond all bounds, to a weight of nothing, is left out."""
-    outcomes = piece.values | piece.slopes
+    weight = piece.drawn.get("weight")
+    outcomes = piece.values | piece.slopes | ({} if weight is None else {"weight": weight})
     lost = np.zeros(len(next(iter(outcomes.values()))), bool)
-    for values in outcomes.values():
-        lost |= ~np.isfinite(values).reshape(len(lost), -1).all(axis=1)
+    for outcome in outcomes.values():
+        lost |= ~np.isfinite(outcome).reshape(len(lost), -1).all(axis=1)
     if not lost.any():
         return piece
-    weight = piece.drawn.get("weight")
     if weight is None or not (weight[lost] < _NO_WEIGHT).all():
-        name = next(name for name, values in outcomes.items() if not np.isfinite(values).all())
+        name = next(name for name, outcome in outcomes.items() if not np.isfinite(outcome).all())
         # A count of insolvencies would pass over what is not a number.
         raise UserError(
             f"the simulation: {name} is no finite number on some path, as prices or flows grew beyond what single precision "

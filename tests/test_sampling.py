@@ -324,6 +324,6 @@ def test_only_a_path_without_weight_may_be_lost() -> None:
     np.testing.assert_array_equal(left.values["distance"], [1.0, 0.0, 2.0])
     np.testing.assert_array_equal(left.values["bad_debt"], [0.1, 0.0, 0.2])
     np.testing.assert_array_equal(left.drawn["weight"], [0.5, 0.0, 2.0])
-    for drawn in ({"weight": np.array([0.5, 1e-9, 2.0])}, {}):
+    for drawn in ({"weight": np.array([0.5, 1e-9, 2.0])}, {"weight": np.array([0.5, np.nan, 2.0])}, {}):
         with pytest.raises(UserError, match="no finite number"):
             engine._finite(engine._Piece(values, slopes, drawn))
