@@ -46,9 +46,8 @@ class LargeJumps(NamedTuple):
 
     def density(self, excess: PerPath) -> PerPath:
         """Of an exponential, divided by the market's own."""
-        x = smaller(excess, _LARGEST)
-        any_size = _ANY_SIZE / self.stretch * jnp.exp(x - x / self.stretch)
-        large = (1 - _ANY_SIZE) / self.beyond * jnp.exp(x - (x - self.least) / self.beyond)
+        any_size = _ANY_SIZE / self.stretch * jnp.exp(excess - excess / self.stretch)
+        large = (1 - _ANY_SIZE) / self.beyond * jnp.exp(excess - (excess - self.least) / self.beyond)
         return any_size + jnp.where(excess > self.least, large, 0.0)
 
 
