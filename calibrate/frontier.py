@@ -66,10 +66,10 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
 
 
 # A point is searched on so many weighted paths.
-_WEIGHTED_PATHS = 4096
+WEIGHTED_PATHS = 4096
 
 
-def _fresh_paths(paths: int) -> int:
+def fewer_fresh_paths(paths: int) -> int:
     """How many weighted paths certify a point as well as so many plain ones, and better where that counts."""
     return max(paths // 6, min(paths, 10_000))
 
@@ -88,13 +88,13 @@ def _solve_at(
         problem._replace(constraints=constraints),
         seed=derived_seed(sweep.seed, "frontier"),
         paths=search_paths(tolerance),
-        weighted_paths=_WEIGHTED_PATHS,
+        weighted_paths=WEIGHTED_PATHS,
         chosen=before,
     )
     chosen = sample.learn(start)
     # Noise of the search and of the certificate both stand between the aim and the tolerance.
     together = int(1 / (1 / sample.paths + 1 / sweep.paths))
-    fresh = _fresh_paths(sweep.paths) if sample.weighted else together
+    fresh = fewer_fresh_paths(sweep.paths) if sample.weighted else together
     aim = headrooms(constraints, chosen, fresh, sample.paths, sweep.confidence)
     solution = solve(sample, start, aim, nearby=before is not None, rounds=2)
     return (solution.point if solution.feasible else None), sample.learn(solution.point)
@@ -119,7 +119,7 @@ def _certified(
         paths=sweep.paths,
         stage="",
         listener=Silent(),
-        weighted_paths=_fresh_paths(sweep.paths),
+        weighted_paths=fewer_fresh_paths(sweep.paths),
         start=learned,
     )
     done(1)

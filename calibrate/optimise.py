@@ -35,6 +35,9 @@ _FLOOR = 0.02
 # lies the noise of any sample that a search can afford.
 _FAR, _NEAR = 0.15, 0.05
 _ROUGH_GAIN, _FINE_GAIN = 5e-2, 2e-3
+# Further than this, as a share of a parameter's range, no search goes without looking anew which paths matter: where few of the
+# insolvent ones are seen, a policy looks safe that is not.
+_REACH = 0.25
 
 
 class FreeParameter(NamedTuple):
@@ -85,6 +88,13 @@ class Problem(NamedTuple):
     def high(self) -> np.ndarray:
         return np.array([parameter.high for parameter in self.free])
 
+    def placed(self, point: np.ndarray) -> np.ndarray:
+        """Where a point lies between the bounds: 0 at the lowest, 1 at the highest value of each parameter."""
+        return (point - self.low) / (self.high - self.low)
+
+    def point_at(self, place: np.ndarray) -> np.ndarray:
+        return self.low + (self.high - self.low) * place
+
     def at(self, point: np.ndarray) -> Parameters:
         dtype = self.scenario.dtype
         return with_values(self.incumbent, self.names, np.asarray(point, dtype))
@@ -120,7 +130,7 @@ def fewer_paths(paths: int) -> int:
 
 
 def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
-    """How many of a sample's paths the search looks at."""
+    """How many of a sample's paths the search looks at, near a policy that keeps the limits."""
     share = max(constraint.share_of_paths for constraint in constraints)
     return min(paths, max(1024, round(share * paths)))
 
@@ -128,11 +138,15 @@ def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
 def nearest(
     constraints: tuple[Constraint, ...], distance: np.ndarray, weights: np.ndarray | None
 ) -> np.ndarray:  # fmt: skip
-    """The numbers of the paths that come near enough to insolvency to matter to the limits."""
+    """The numbers of the paths that come near enough to insolvency to matter to the limits: many times as many as the limits
+    allow, and twice as many as are insolvent now. From a policy far outside its limits all of the first may be so deep in
+    insolvency that no small step saves one; the second always tell which way to go."""
     if weights is None:
-        return np.sort(np.argsort(-distance, kind="stable")[: paths_kept(constraints, len(distance))])
+        kept = max(paths_kept(constraints, len(distance)), 2 * np.count_nonzero(distance > 0))
+        return np.sort(np.argsort(-distance, kind="stable")[:kept])
     share = max(constraint.share_of_paths for constraint in constraints)
-    return np.flatnonzero(distance >= level_of(distance, weights, share))
+    insolvent_share = float(weights[distance > 0].sum()) / len(distance)
+    return np.flatnonzero(distance >= level_of(distance, weights, min(max(share, 2 * insolvent_share), 1.0)))
 
 
 class FrozenSample:
@@ -331,29 +345,31 @@ def solve(
     *,
     nearby: bool = False,
     known: bool = False,
-    rounds: int = 3,
+    rounds: int = 8,
 ) -> Solution:
     """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
 
-    Screening and search alternate until no path that is insolvent at the solution was left out of the search. A start
-    `nearby` saves the first, rough round; one whose paths are `known`, where the last call on this sample ended, the first
-    screening too.
+    Screening and search alternate: a search ends where it has moved so far that other paths may matter, and the last one where
+    no path that is insolvent at the solution was left out. A start `nearby` saves the first, rough search; one whose paths are
+    `known`, where the last call on this sample ended, the first screening too.
     """
     problem = sample.problem
     targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening
     point = np.clip(start, problem.low, problem.high)
+    rough = not nearby
     for number in range(rounds):
         # Known paths stay: a limit that is only tightened must not meet another smoothing than before.
         if number > 0 or not known:
             sample.screen(point, tightening)
-        # The first round from afar is rough and not enough: its smoothing is set far from the solution.
-        rough = number == 0 and not nearby
+        here = problem.placed(point)
         found = _search(
             sample, point, targets, radius=_FAR if rough else _NEAR, smallest_gain=_ROUGH_GAIN if rough else _FINE_GAIN
         )
-        point = problem.low + (problem.high - problem.low) * found.point
-        if not rough and sample.missed(point) == 0:
+        point = problem.point_at(found.point)
+        far = np.max(np.abs(found.point - here)) > 0.99 * _REACH
+        if not rough and not far and sample.missed(point) == 0:
             break
+        rough = far
     evaluation = sample.evaluate(point)
     excess = {
         constraint.name: value / target
@@ -371,11 +387,12 @@ def _search(
     sample: FrozenSample | FrozenSamples, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float
 ) -> Found:
     """One search, in coordinates that run from 0 to 1 between the bounds and with the objective at the start as unit."""
-    low, span = sample.problem.low, sample.problem.high - sample.problem.low
+    problem = sample.problem
+    span, here = problem.high - problem.low, problem.placed(start)
     unit = abs(sample.evaluate(start).objective)
 
     def local(x: np.ndarray) -> Local:
-        evaluation = sample.evaluate(low + span * x)
+        evaluation = sample.evaluate(problem.point_at(x))
         values = np.array([value for value, _ in evaluation.limits])
         slopes = np.array([slope * span for _, slope in evaluation.limits])
         floor = _FLOOR * targets
@@ -386,4 +403,5 @@ def _search(
             slopes / (values + floor)[:, None],
         )
 
-    return minimise(local, (start - low) / span, radius=radius, smallest_gain=smallest_gain)
+    low, high = np.maximum(here - _REACH, 0.0), np.minimum(here + _REACH, 1.0)
+    return minimise(local, here, low, high, radius=radius, smallest_gain=smallest_gain)

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from calibrate.assemble import assemble
-from calibrate.frontier import search_paths
+from calibrate.frontier import WEIGHTED_PATHS, Sweep, fewer_fresh_paths, search_paths
 from calibrate.job import LoadedJob
-from calibrate.optimise import paths_kept
+from calibrate.optimise import Problem, fewer_paths, paths_kept
 from calibrate.pipeline import effort_of, problem_of, sweep_of
+from calibrate.rare_events import PILOT_PATHS, may_be_weighted
+from calibrate.recommend import Effort, rehearsed
 from calibrate.simulate import CHUNK, METRIC_FIELDS, simulate
 
 # What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.
 _SCREENINGS, _EVALUATIONS = 5, 25
+# Of weighted paths: how much longer one takes, and how often paths are drawn to learn where losses are.
+_WEIGHTED_COST, _PILOTS = 1.3, 3
 _SECONDS_TO_COMPILE = 40.0
 _BASE_MEMORY_MB = 1000.0
 
@@ -31,16 +35,8 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     rate, gradient_cost = _speed(problem)
 
     steps = job.simulation.steps
-    kept = 1024 + paths_kept(problem.constraints, effort.optimiser_paths)
-    search = _SCREENINGS * effort.optimiser_paths + _EVALUATIONS * gradient_cost * kept
-    evidence = 3 * effort.paths
-    sizes = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
-    certified = len(sweep.tolerances) + 2 + len(job.frontier.alternatives)  # incumbent and recommendation are there too
-    points = certified * sweep.paths
-    curve = points + float(np.sum(3 * sizes) + len(sizes) * 14 * gradient_cost * kept)
-    seconds = {
-        name: work * steps / rate for name, work in (("search", search), ("evidence", evidence), ("frontier", curve))
-    }
+    work = _work(problem, effort, sweep, len(job.frontier.alternatives), gradient_cost)
+    seconds = {name: paths * steps / rate for name, paths in work.items()}
     total = sum(seconds.values()) + _SECONDS_TO_COMPILE
     memory = _BASE_MEMORY_MB + 2 * effort.paths * len(METRIC_FIELDS) * 4 / 1e6
     free = ", ".join(job.policy.free())
@@ -69,7 +65,27 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     }
 
 
-def _speed(problem: Any) -> tuple[float, float]:
+def _work(problem: Problem, effort: Effort, sweep: Sweep, alternatives: int, gradient_cost: float) -> dict[str, float]:
+    """How many paths each part of a run simulates, one with derivatives or a weighted one counted as what it costs."""
+    searched = effort.optimiser_paths
+    screened, rehearsal, each = (float(paths) for paths in (searched, effort.paths, sweep.paths))
+    points = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
+    if may_be_weighted(problem.constraints, problem.sampling):
+        searched = fewer_paths(effort.optimiser_paths)
+        screened = _WEIGHTED_COST * (searched + _PILOTS * PILOT_PATHS)
+        rehearsal = _WEIGHTED_COST * rehearsed(effort.paths)
+        points = np.full_like(points, WEIGHTED_PATHS + _PILOTS * PILOT_PATHS)
+        each = _WEIGHTED_COST * (fewer_fresh_paths(sweep.paths) + PILOT_PATHS)
+    evaluation = gradient_cost * (1024 + paths_kept(problem.constraints, searched))
+    certified = len(points) + 2 + alternatives  # the incumbent and the recommendation are there too
+    return {
+        "search": _SCREENINGS * screened + _EVALUATIONS * evaluation,
+        "evidence": effort.paths + 2 * rehearsal,
+        "frontier": certified * each + float(np.sum(3 * points)) + len(points) * 14 * evaluation,
+    }
+
+
+def _speed(problem: Problem) -> tuple[float, float]:
     """Path-steps a second here, and how many values a value with its derivatives costs."""
     paths = CHUNK * (os.cpu_count() or 1)
     took = {}

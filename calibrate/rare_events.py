@@ -24,7 +24,7 @@ from calibrate.simulate import Scenario, simulate
 
 # The share of paths that are drawn from the market's own law, whatever else is learned.
 DEFENSIVE_SHARE = 0.2
-_PATHS, _ROUNDS = 8192, 8
+PILOT_PATHS, _ROUNDS = 8192, 8
 # A round learns from the paths that matter to the limits where there are so many of them, else from the worst of its paths; what
 # was learned twice from those that matter is final.
 _ENOUGH, _ELITE, _SETTLED = 0.02, 0.1, 2
@@ -172,6 +172,12 @@ class Chosen(NamedTuple):
     gain: float
 
 
+def may_be_weighted(constraints: tuple[Constraint, ...], kind: str) -> bool:
+    """Whether it is worth learning where losses are: not for limits that plain paths see well."""
+    rarest = max(constraint.relative_variance for constraint in constraints)
+    return kind == "importance" or (kind == "auto" and rarest > _EASY)
+
+
 def choose(
     scenario: Scenario,
     parameters: Parameters,
@@ -187,11 +193,11 @@ def choose(
     policy at hand or, `at_limit`, policies at the limits whose paths rank as they do under this one. `start` is what was
     learned nearby."""
     bounds = np.array([constraint.relative_variance for constraint in constraints])
-    if kind == "plain" or (kind == "auto" and bounds.max() <= _EASY):
+    if not may_be_weighted(constraints, kind):
         return Chosen(None, None, bounds, 1.0)
     block = block_of(scenario.steps)
     guess = start or first_guess(scenario.steps // block, scenario.steps, jumps=has_jumps(scenario))
-    done = listener.stage("learning where losses are", _ROUNDS * _PATHS)
+    done = listener.stage("learning where losses are", _ROUNDS * PILOT_PATHS)
 
     def pilot(number: int) -> Pilot:
         sampling = sampling_of(guess, scenario.dtype)
@@ -200,7 +206,7 @@ def choose(
             scenario,
             parameters,
             seed=derived_seed(seed, "pilot", number),
-            paths=_PATHS,
+            paths=PILOT_PATHS,
             fields=fields,
             sampling=sampling,
             keep_drawn=True,
@@ -218,7 +224,7 @@ def choose(
         guess = learned(guess, found.sampling, found.drawn, found.weights * matters, block)
         settled += enough
         found, number = pilot(number), number + 1
-    done((_ROUNDS - number) * _PATHS)
+    done((_ROUNDS - number) * PILOT_PATHS)
     weighted, plain = _relative_variances(found, 2), _relative_variances(found, 1)
     gain = float(plain.max() / weighted[plain.argmax()])
     if kind == "auto" and gain < _WORTHWHILE:

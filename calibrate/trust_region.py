@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize, nnls
 
+# Lowest and highest value of each coordinate.
+Box = tuple[np.ndarray | float, np.ndarray | float]
+
 
 class Local(NamedTuple):
     """A problem at a point: objective and gradient, limits (kept where not positive) and their gradients by row."""
@@ -36,21 +39,24 @@ class Found(NamedTuple):
 def minimise(
     evaluate: Callable[[np.ndarray], Local],
     start: np.ndarray,
+    low: np.ndarray | float = 0.0,
+    high: np.ndarray | float = 1.0,
     *,
     radius: float = 0.15,
     smallest_gain: float = 2e-5,
     smallest_radius: float = 1e-3,
     most_evaluations: int = 15,
 ) -> Found:
-    """Minimise over the unit box, starting at `start`. Coordinates should be scaled so that 0.1 is a considerable step. The
+    """Minimise over a box, starting at `start`. Coordinates should be scaled so that 0.1 is a considerable step. The
     search ends when a step promises less than `smallest_gain` of the merit, or steps get shorter than `smallest_radius`."""
-    point = np.clip(np.asarray(start, float), 0.0, 1.0)
+    point = np.clip(np.asarray(start, float), low, high)
+    box = (low, high)
     here, evaluations = evaluate(point), 1
     curvature = np.zeros((len(point), len(point)))
     penalty = 1.0
     while radius > smallest_radius and evaluations < most_evaluations:
         penalty = max(penalty, 2 * float(np.max(_multipliers(here), initial=0.0)))
-        step = _step(here, curvature, point, radius, penalty)
+        step = _step(here, curvature, point, box, radius, penalty)
         predicted = _merit(here, penalty) - _predicted(here, curvature, step, penalty)
         if predicted < smallest_gain * max(abs(_merit(here, penalty)), 1e-3):
             if np.max(here.limits) <= 1e-4 or penalty > 1e6:
@@ -61,6 +67,13 @@ def minimise(
         there = evaluate(point + step)
         evaluations += 1
         gained = _merit(here, penalty) - _merit(there, penalty)
+        if gained < 0 and abs(np.max(here.limits)) < 0.1 and evaluations < most_evaluations:
+            bent = _step(_bent(here, there, step), curvature, point, box, radius, penalty)
+            corrected = evaluate(point + bent)
+            evaluations += 1
+            if _merit(corrected, penalty) < _merit(there, penalty):
+                step, there = bent, corrected
+                gained = _merit(here, penalty) - _merit(there, penalty)
         curvature = _updated(curvature, here, there, step)
         longest = float(np.max(np.abs(step)))
         if gained < 0.25 * predicted:
@@ -70,6 +83,12 @@ def minimise(
         if gained > 0:
             point, here = point + step, there
     return Found(point, here, evaluations, prices_at(point, here))
+
+
+def _bent(here: Local, there: Local, step: np.ndarray) -> Local:
+    """The problem with its linear limits moved to what they are found to be after a step. Along a curved limit any straight step
+    leaves it, and would be refused however well it served the objective (Maratos 1978): a step bent back onto it is not."""
+    return here._replace(limits=there.limits - here.limit_gradients @ step)
 
 
 def _merit(local: Local, penalty: float) -> float:
@@ -82,8 +101,10 @@ def _predicted(local: Local, curvature: np.ndarray, step: np.ndarray, penalty: f
     return float(quadratic + penalty * np.sum(np.maximum(local.limits + local.limit_gradients @ step, 0.0)))
 
 
-def _step(local: Local, curvature: np.ndarray, point: np.ndarray, radius: float, penalty: float) -> np.ndarray:
-    """The best step within the box for the replacement problem; slacks carry what exceeds the limits."""
+def _step(
+    local: Local, curvature: np.ndarray, point: np.ndarray, box: Box, radius: float, penalty: float
+) -> np.ndarray:
+    """The best step within the box and the radius for the replacement problem; slacks carry what exceeds the limits."""
     size, limits = len(point), len(local.limits)
     # A little curvature everywhere keeps the replacement problem strictly convex.
     hessian = curvature + 1e-8 * np.eye(size)
@@ -95,7 +116,7 @@ def _step(local: Local, curvature: np.ndarray, point: np.ndarray, radius: float,
         return float(local.gradient @ d + d @ bent / 2 + penalty * slack.sum()), slope
 
     rows = np.hstack([-local.limit_gradients, np.eye(limits)])
-    low, high = np.maximum(-radius, -point), np.minimum(radius, 1 - point)
+    low, high = np.maximum(-radius, box[0] - point), np.minimum(radius, box[1] - point)
     found = minimize(
         objective,
         np.concatenate([np.zeros(size), np.maximum(local.limits, 0.0)]),

@@ -104,7 +104,7 @@ def test_the_search_finds_the_optimum_in_few_evaluations(name: str, start: str) 
     assert found.local.limits.max() < 1e-4
     assert found.local.objective < problem.objective(problem.best)[0] + 1e-4
     np.testing.assert_allclose(found.point, problem.best, atol=2e-3)
-    assert found.evaluations <= 16
+    assert found.evaluations <= 18
 
 
 def test_a_search_at_the_optimum_stays_there() -> None:
@@ -137,7 +137,7 @@ def test_where_limits_cannot_be_kept_the_search_ends_where_they_are_missed_least
     least = sum(max(limit(problem.best)[0], 0.0) for limit in problem.limits)
     np.testing.assert_allclose(missed, least, atol=1e-3)
     np.testing.assert_allclose(found.point[0], problem.best[0], atol=2e-3)
-    assert found.evaluations <= 16
+    assert found.evaluations <= 18
 
 
 def test_a_wrong_gradient_of_a_limit_is_seen() -> None:
@@ -343,6 +343,20 @@ def test_gradients_balance_at_the_reported_optimum_and_prices_are_what_limits_bu
     eased = solve(sample, solution.point, np.array([1.2]), nearby=True, known=True)
     gained = np.log(solution.objective / eased.objective) / np.log(1.2)
     np.testing.assert_allclose(gained, price, rtol=0.25)
+
+
+def test_from_far_outside_the_limit_and_from_deep_within_the_search_ends_alike() -> None:
+    """At the lowest margins a hundred times as many paths are insolvent as may be, so that none of the worst tells which way to
+    go; at the highest there is hardly one. Twenty insolvent paths decide, so that objectives may differ by a price of 0.25 over
+    the root of 20."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 60, np.float32)
+    free = (FreeParameter("base_margin", 0.002, 0.2), FreeParameter("volatility_multiplier", 0.1, 8.0))
+    problem = Problem(case.scenario(), case.parameters(), free, (InsolvencyProbability(2e-3),), 1.0)
+    sample = FrozenSample(problem, seed=4, paths=10_000)
+    outside, within = (solve(sample, np.array(start), np.ones(1)) for start in ([0.002, 0.1], [0.15, 6.0]))
+    assert outside.feasible
+    assert within.feasible
+    np.testing.assert_allclose(outside.objective, within.objective, rtol=0.06)
 
 
 def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
