@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from calibrate.errors import Problem, UserError, raise_all
+from calibrate.job_effects import cannot_be_shown, without_effect
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 
@@ -378,6 +379,11 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
             wrong.append(
                 (where, f"is {delay_s:g} s, longer than the horizon of {horizon_s:g} s; nothing would be seen of it")
             )
+    wrong += without_effect(job.policy, job.venue.highest_margin_bps)
+    if job.simulation.sampling == "plain":
+        limit, simulation = job.constraints.insolvency_probability, job.simulation
+        if message := cannot_be_shown(limit, simulation.paths, simulation.confidence):
+            wrong.append(("constraints.insolvency_probability", message))
     incumbent = {key: choice.value for key, choice in job.policy.choices().items()}
     alternatives = enumerate(job.alternatives().values())
     policies = [("policy", incumbent), *((f"frontier.alternatives.{i}", values) for i, values in alternatives)]

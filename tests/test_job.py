@@ -41,6 +41,28 @@ MISTAKES = {
     "limit of one": (
         ["constraints.insolvency_probability=1"], "constraints.insolvency_probability", ["less than 1", "found 1"],
     ),
+    "a forecast without use": (
+        ["policy.volatility_multiplier=0", "policy.forecast_memory_hours={value=24,free=true,low=1,high=100}"],
+        "policy.forecast_memory_hours", ["nothing depends on it", "`volatility_multiplier` is 0 throughout"],
+    ),
+    "a forecast without weight": (
+        [
+            "venue.stressed_volatility=1.5", "policy.stress_weight=1",
+            "policy.forecast_memory_hours={value=24,free=true,low=1,high=100}",
+        ],
+        "policy.forecast_memory_hours", ["nothing depends on it", "leaves no weight to the forecast"],
+    ),
+    "a floor that nothing meets": (
+        ["policy.margin_floor_bps={value=50,free=true,low=1,high=100}"],
+        "policy.margin_floor_bps", ["nothing depends on it", "never below 150"],
+    ),
+    "a margin that is always the highest": (
+        ["venue.highest_margin_bps=120"], "policy.base_margin_bps", ["nothing depends on it", "always at", "120"],
+    ),
+    "a limit that no plain path can show": (
+        ["simulation.sampling=plain", "constraints.insolvency_probability=1e-5"],
+        "constraints.insolvency_probability", ["10,240 plainly drawn paths", "at least 299,572"],
+    ),
     "no such oracle": (["oracle.kind=pull"], "oracle.kind", ["'exact', 'push' or 'continuous'", "found 'pull'"]),
     "no such keepers": (["venue.keepers=lazy"], "venue.keepers", ["'for-profit' or 'unlimited'", "found 'lazy'"]),
     "push without heartbeat": (
