@@ -8,6 +8,7 @@ confidence is then shared out over the attempts, so that trying until it fits do
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 
 from calibrate.constraints import Constraint, Outcomes
 from calibrate.metrics import Estimate
@@ -22,13 +23,14 @@ from calibrate.weighing import Diagnosis, diagnose
 
 class Holding(NamedTuple):
     """One limit, its estimate, and the upper confidence limit that is held against it; where paths are weighted, what the
-    estimate rests on."""
+    estimate rests on; where it is an expectation over scenarios, which part of it each makes up."""
 
     name: str
     limit: float
     estimate: Estimate
     upper: float
     diagnosis: Diagnosis | None = None
+    parts: tuple[float, ...] | None = None
 
     @property
     def poor(self) -> str | None:
@@ -68,10 +70,12 @@ def certify(
     listener: Listener,
 ) -> Certificate:
     """Simulate `paths` fresh paths of the attempt, under every scenario, and hold every limit against its upper confidence
-    limit. The sample that is kept is that of the first scenario."""
+    limit. The sample that is kept is that of the first scenario. The confidence in an expectation over scenarios is shared
+    out over them."""
     own_seed = derived_seed(seed, "certificate", attempt)
     shared = confidence_of_attempt(confidence, attempt)
     stage = f"certificate, attempt {attempt}" if attempt > 1 else "certificate"
+    each = 1 - (1 - shared) / len(problem.shares or (1,))
     found = []
     for part in problem.each:
         sample, chosen = measured(
@@ -84,8 +88,12 @@ def certify(
             stage=stage,
             listener=listener,
         )
-        found.append((tuple(hold(c, sample.values, sample.weights, shared) for c in part.constraints), sample, chosen))
-    holdings = tuple(holding for part, _, _ in found for holding in part)
+        found.append((tuple(hold(c, sample.values, sample.weights, each) for c in part.constraints), sample, chosen))
+    by_scenario = [part for part, _, _ in found]
+    if problem.shares:
+        holdings = tuple(expected_holding(problem.shares, limit) for limit in zip(*by_scenario, strict=True))
+    else:
+        holdings = tuple(holding for part in by_scenario for holding in part)
     _, sample, chosen = found[0]
     return Certificate(holdings, paths, own_seed, attempt, shared, sample, chosen)
 
@@ -119,6 +127,25 @@ def measured(
     done = listener.stage(stage, paths)
     sample = simulate(scenario, parameters, seed=seed, paths=paths, sampling=chosen.sampling, on_progress=done)
     return sample, chosen
+
+
+def expected_holding(shares: tuple[float, ...], each: tuple[Holding, ...]) -> Holding:
+    """A limit on an expectation over scenarios. Its upper limit is that of the scenarios' upper limits: no less cautious than
+    they are together. What any scenario's estimate rests on must do."""
+    values = np.array([share * holding.estimate.value for share, holding in zip(shares, each, strict=True)])
+    errors = np.array([share * holding.estimate.standard_error for share, holding in zip(shares, each, strict=True)])
+    value, error = float(values.sum()), float(np.sqrt(errors @ errors))
+    reach = float(norm.ppf(0.975)) * error
+    warning = next((holding.estimate.warning for holding in each if holding.estimate.warning), None)
+    diagnoses = [holding.diagnosis for holding in each if holding.diagnosis]
+    return Holding(
+        each[0].name,
+        each[0].limit,
+        Estimate(value, error, (max(value - reach, 0.0), value + reach), warning),
+        sum(share * holding.upper for share, holding in zip(shares, each, strict=True)),
+        min(diagnoses, key=lambda d: (d.poor is None, d.effective_paths)) if diagnoses else None,
+        tuple(float(part) for part in values / max(value, 1e-300)),
+    )
 
 
 def confidence_of_attempt(confidence: float, attempt: int) -> float:

@@ -80,8 +80,14 @@ class FreshPaths:
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         """By which factor the limits are exceeded, at most, where each is to be at its target."""
-        shares = [c.share(values, sample.weights, paths) for c, values, sample, paths in self._limits(point)]
-        return max(share / target for share, target in zip(shares, targets, strict=True))
+        return float(np.max(self.used(point, targets)))
+
+    def used(self, point: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Which part of its target each limit takes up."""
+        return (
+            np.array([c.share(values, sample.weights, paths) for c, values, sample, paths in self._limits(point)])
+            / targets
+        )
 
     def relative_errors(self, point: np.ndarray) -> np.ndarray:
         """Of the limits' estimates, as weighted paths show them; nothing is known of plain ones, of which few were kept."""
@@ -120,6 +126,7 @@ class FreshSamples:
         samplings: tuple[ImportanceSampling | None, ...],
         listener: Listener,
     ):
+        self._problem = problem
         self._parts = [
             FreshPaths(part, near, seed=seed, paths=count, sampling=sampling, listener=listener)
             for part, count, sampling in zip(problem.each, paths, samplings, strict=True)
@@ -130,8 +137,11 @@ class FreshSamples:
             part.screen(near)
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
-        split = np.split(targets, len(self._parts))
-        return max(part.excess(point, mine) for part, mine in zip(self._parts, split, strict=True))
+        split = self._problem.apart(targets)
+        used = [part.used(point, mine) for part, mine in zip(self._parts, split, strict=True)]
+        if self._problem.shares:
+            used = [np.asarray(self._problem.shares) @ np.array(used)]
+        return float(np.max(used))
 
     def relative_errors(self, point: np.ndarray) -> list[np.ndarray]:
         return [part.relative_errors(point) for part in self._parts]

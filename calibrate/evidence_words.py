@@ -67,6 +67,24 @@ def rests_on(certificate: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def by_scenario(certificate: Mapping[str, Any] | None) -> list[str]:
+    """Where there are scenarios: which limit in which of them comes closest, or for each limit on an expectation over scenarios,
+    which of them it comes from, the largest part first."""
+    told, limits = [], certificate["constraints"] if certificate else ()
+    if any(entry["name"].endswith("]") for entry in limits):
+        closest = max(limits, key=lambda entry: entry["upper"] / entry["limit"])
+        told.append(
+            f"closest to its limit over all scenarios: {wording.metric_name(closest['name'])}"
+            + ("" if closest["name"].endswith("]") else " in the job's own")
+        )
+    for entry in limits:
+        if parts := entry.get("by_scenario"):
+            largest = sorted(parts.items(), key=lambda part: -part[1])
+            listed = ", ".join(f"{wording.percent(_rounded(part))} {name}" for name, part in largest)
+            told.append(f"{wording.metric_name(entry['name'])} on average over the scenarios: {listed}")
+    return told
+
+
 _PLAINLY = "Paths were drawn by the market's own law, and all count alike (plain sampling)."
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from calibrate.errors import Problem, UserError, raise_all
-from calibrate.job_effects import cannot_be_shown, without_effect
+from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 
@@ -235,9 +235,11 @@ class FrontierSection(Section):
 
 
 class ScenarioSection(Section):
-    """Another world in which all limits must hold too: what differs from the job, by section."""
+    """Another world in which all limits must hold too: what differs from the job, by section. With a `share` in every scenario,
+    how likely it is, limits hold on average over the scenarios instead; the job's own world has the rest."""
 
     name: str = Field(min_length=1, max_length=24, pattern=r"^[^\[\]\r\n]+$")
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
     market: dict[str, Any] = Field(default_factory=dict)
     oracle: dict[str, Any] = Field(default_factory=dict)
     liquidity: dict[str, Any] = Field(default_factory=dict)
@@ -274,6 +276,11 @@ class Job(Section):
         """The whole policy of every named alternative, by its name."""
         incumbent = {key: choice.value for key, choice in self.policy.choices().items()}
         return {entry.name: incumbent | entry.settings() for entry in self.frontier.alternatives}
+
+    def shares_of_scenarios(self) -> tuple[float, ...] | None:
+        """How likely the job's own world and each scenario is; None where limits must hold in each."""
+        shares = [scenario.share for scenario in self.scenarios if scenario.share is not None]
+        return (1 - sum(shares), *shares) if shares else None
 
 
 class LoadedJob(Section):
@@ -384,6 +391,7 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
         limit, simulation = job.constraints.insolvency_probability, job.simulation
         if message := cannot_be_shown(limit, simulation.paths, simulation.confidence):
             wrong.append(("constraints.insolvency_probability", message))
+    wrong += shares_told([scenario.share for scenario in job.scenarios], tuple(job.constraints.limits()))
     incumbent = {key: choice.value for key, choice in job.policy.choices().items()}
     alternatives = enumerate(job.alternatives().values())
     policies = [("policy", incumbent), *((f"frontier.alternatives.{i}", values) for i, values in alternatives)]

@@ -1,4 +1,5 @@
-"""What a job asks for in vain: free parameters that nothing depends on, limits that its paths cannot show to hold.
+"""What a job asks for in vain: free parameters that nothing depends on, limits that its paths cannot show to hold, shares of
+scenarios that make no whole.
 
 Told before the long work starts, from the job's numbers alone.
 """
@@ -45,3 +46,24 @@ def cannot_be_shown(limit: float | None, paths: int, confidence: float) -> str |
         f"{limit:g} could not be certified on {paths:,} plainly drawn paths even if none were insolvent; it takes at least "
         f'{needed:,} of them (`simulation.paths`), or `simulation.sampling = "auto"`'
     )
+
+
+def shares_told(shares: list[float | None], limits: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What is wrong with the shares of scenarios, under limits of these names."""
+    given = [share for share in shares if share is not None]
+    if not given:
+        return []
+    wrong = [
+        (f"scenarios.{i}", "has no `share`, but another scenario has; give one to each, or to none")
+        for i, share in enumerate(shares)
+        if share is None
+    ]
+    if sum(given) >= 1:
+        wrong.append(
+            ("scenarios", f"shares add up to {sum(given):g}; expected less than 1: the job's own world has the rest")
+        )
+    for name in limits:
+        if "_es" in name:
+            why = "a shortfall is no expectation, so it cannot be averaged over scenarios; remove it, or every `share`"
+            wrong.append((f"constraints.{name}", why))
+    return wrong

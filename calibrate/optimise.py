@@ -7,8 +7,9 @@ find them (*screening*); the search runs on those alone; and every path is simul
 was missed. Path numbers, not paths, are what is kept: the shocks of a path can be made again from its number.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,7 +54,8 @@ class FreeParameter(NamedTuple):
 class Problem(NamedTuple):
     """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits, and how paths
     are drawn ("auto", "plain" or "importance"). The limits must hold in the `others` too, scenarios that have names; the
-    objective is that of the first."""
+    objective is that of the first. With `shares`, how likely each scenario is, limits and objective are expectations over
+    the scenarios instead."""
 
     scenario: Scenario
     incumbent: Parameters
@@ -62,11 +64,12 @@ class Problem(NamedTuple):
     user_cost_weight: float
     sampling: str = "plain"
     others: tuple[tuple[str, Scenario], ...] = ()
+    shares: tuple[float, ...] | None = None
 
     @property
     def each(self) -> "tuple[Problem, ...]":
         """The problem under each scenario by itself, the first first; limits are named after the others."""
-        first = self._replace(others=())
+        first = self._replace(others=(), shares=None)
         named = [
             first._replace(
                 scenario=scenario,
@@ -75,6 +78,20 @@ class Problem(NamedTuple):
             for name, scenario in self.others
         ]
         return (first, *named)
+
+    @property
+    def limits(self) -> tuple[Constraint, ...]:
+        """What must hold: every limit in each scenario, or where scenarios have shares every limit once."""
+        return self.constraints if self.shares else tuple(limit for part in self.each for limit in part.constraints)
+
+    def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Shares of limits to aim at, one for each limit of each scenario, as those of `limits`: the cautious one of several."""
+        return np.min(parts, axis=0) if self.shares else np.concatenate(parts)
+
+    def apart(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values for each of `limits`, as those of the limits in each scenario."""
+        number = len(self.each)
+        return [values] * number if self.shares else np.split(values, number)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -273,7 +290,8 @@ class FrozenSamples:
 
     def __init__(self, problem: Problem, *, seed: int, paths: int, listener: Listener):
         self.parts = [FrozenSample(part, seed=seed, paths=paths, listener=listener) for part in problem.each]
-        self.problem = problem._replace(constraints=tuple(c for part in problem.each for c in part.constraints))
+        self._whole = problem
+        self.problem = problem._replace(constraints=problem.limits)
 
     @property
     def evaluations(self) -> int:
@@ -283,7 +301,7 @@ class FrozenSamples:
         return [part.learn(point) for part in self.parts]
 
     def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
-        for part, factors in zip(self.parts, np.split(tightening, len(self.parts)), strict=True):
+        for part, factors in zip(self.parts, self._whole.apart(tightening), strict=True):
             part.screen(point, factors)
 
     def missed(self, point: np.ndarray) -> int:
@@ -291,7 +309,22 @@ class FrozenSamples:
 
     def evaluate(self, point: np.ndarray) -> Evaluation:
         found = [part.evaluate(point) for part in self.parts]
+        if self._whole.shares:
+            return expected(found, self._whole.shares)
         return found[0]._replace(limits=tuple(limit for evaluation in found for limit in evaluation.limits))
+
+
+def expected(found: Sequence[Evaluation], shares: Sequence[float]) -> Evaluation:
+    """Objective and limits on average over scenarios."""
+
+    def mean(of: Callable[[Evaluation], Any]) -> Any:
+        return sum(share * of(each) for share, each in zip(shares, found, strict=True))
+
+    limits = [
+        (mean(lambda e, i=i: e.limits[i][0]), mean(lambda e, i=i: e.limits[i][1]))  # type: ignore[misc]
+        for i in range(len(found[0].limits))
+    ]
+    return Evaluation(mean(lambda e: e.objective), mean(lambda e: e.objective_slope), tuple(limits))
 
 
 class Parts(NamedTuple):

@@ -178,6 +178,7 @@ def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
         user_cost_weight=job.objective.user_cost_weight,
         sampling=job.simulation.sampling,
         others=tuple((name, _scenario(name, variant, loaded)) for name, variant in loaded.variants.items()),
+        shares=job.shares_of_scenarios(),
     )
 
 
@@ -300,6 +301,8 @@ def _recommended_json(
     proposed = recommendation.status != "infeasible"
     parameters = recommendation.solution.parameters(problem) if proposed else assembled.incumbent
     values = policy_in_human_units(parameters.policy)
+    # Elasticities are those of the job's own world.
+    decides = problem.shares is None and _decides(recommendation)
     policy = {}
     for name, choice in job.policy.choices().items():
         value = float(f"{values[name]:.6g}") if choice.free and proposed else choice.value
@@ -321,10 +324,11 @@ def _recommended_json(
         "open_interest_usd": assembled.open_interest_usd,
         "policy": policy,
         "certificate": None,
-        "sensitivities": [_driver_json(driver, easing if _decides(recommendation) else None) for driver in drivers],
+        "sensitivities": [_driver_json(driver, easing if decides else None) for driver in drivers],
         "limits_doubled": None if easing is None else easing.if_doubled(),
     }
     certificate = recommendation.certificate
+    scenarios = ("the job's own", *(name for name, _ in problem.others))
     if certificate is not None:
         content["certificate"] = {
             "paths": certificate.paths,
@@ -341,6 +345,7 @@ def _recommended_json(
                     "satisfied": h.satisfied,
                     "diagnosis": h.diagnosis._asdict() if h.diagnosis else None,
                     "shadow_price": recommendation.solution.prices.get(h.name, 0.0),
+                    "by_scenario": None if h.parts is None else dict(zip(scenarios, h.parts, strict=True)),
                 }
                 for h in certificate.holdings
             ],

@@ -54,12 +54,12 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     sample = FrozenSamples(
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
-    limits = np.array([constraint.limit for constraint in sample.problem.constraints])
+    limits = np.array([constraint.limit for constraint in problem.limits])
     rooms = [
         headrooms(part.constraints, chosen, effort.paths, rehearsed(effort.paths), effort.confidence)
         for part, chosen in zip(problem.each, sample.learn(start), strict=True)
     ]
-    aim = np.concatenate(rooms)
+    aim = problem.joined(rooms)
     solution = solve(sample, start, aim)
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(sample.problem, solution), solution, None)
@@ -80,7 +80,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     fresh.screen(near)
     ratio = np.sqrt(rehearsed(effort.paths) / effort.paths)
     errors = fresh.relative_errors(near)
-    aim = np.concatenate(
+    aim = problem.joined(
         [
             room if sampling is None else room_for(fitted * ratio, fitted, effort.confidence)
             for room, sampling, fitted in zip(rooms, samplings, errors, strict=True)

@@ -208,7 +208,8 @@ def _evidence(recommended: Recommended) -> str:
     ]
     heads = ["Constraint", "Limit", "Estimate ± standard error", f"Upper {level} limit", "Holds?"]
     in_words = [_constraint_in_words(entry, certificate, horizon) for entry in certificate.constraints]
-    table = markup.bullets(in_words) + markup.table(heads, rows)
+    scenarios = [f"{line}." for line in evidence_words.by_scenario(certificate.model_dump())]
+    table = markup.bullets([*in_words, *scenarios]) + markup.table(heads, rows)
     return markup.paragraph(intro) + table + _how_drawn(certificate.model_dump())
 
 
@@ -223,7 +224,7 @@ def _constraint_in_words(entry: Constraint, certificate: Certificate, horizon: s
     name, level = wording.metric_name(entry.name), f"{wording.number(100 * certificate.confidence)} %"
     upper, limit = wording.metric_value(entry.name, entry.upper), wording.metric_value(entry.name, entry.limit)
     judged = f"below {upper}, {'within' if entry.satisfied else 'NOT within'} the limit of {limit}"
-    if entry.name != "insolvency_probability":
+    if entry.name != "insolvency_probability" or entry.by_scenario:
         return f"{name}: {_estimate(entry.name, entry)}. With {level} confidence it is {judged}."
     days = "days" if horizon == "1 day" else f"periods of {horizon}"
     failures = entry.value * certificate.paths

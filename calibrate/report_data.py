@@ -73,7 +73,8 @@ class Diagnosis(BaseModel):
 
 class Constraint(BaseModel):
     """What was asked of a metric, and what fresh paths say. `upper` is its upper confidence limit; `shadow_price` is by which
-    share the objective falls if the limit grows by a small share, over that share."""
+    share the objective falls if the limit grows by a small share, over that share; `by_scenario` which part of an average
+    over scenarios each makes up."""
 
     name: str
     limit: Number
@@ -84,6 +85,7 @@ class Constraint(BaseModel):
     satisfied: bool
     diagnosis: Diagnosis | None = None
     shadow_price: NotNegative = math.nan
+    by_scenario: dict[str, NotNegative] | None = None
 
 
 class Certificate(BaseModel):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from calibrate.evidence_words import by_kind_and_size, doubling_briefly, drawn_briefly, forced_change
+from calibrate.evidence_words import by_kind_and_size, by_scenario, doubling_briefly, drawn_briefly, forced_change
 from calibrate.trade_off_words import hypervolume_briefly, standing_briefly
 from calibrate.wording import MINUS
 
@@ -135,7 +135,8 @@ def sensitivity_table(recommended: dict[str, Any]) -> Table:
 
 def evidence_lines(recommended: dict[str, Any]) -> list[str]:
     """How the evidence was drawn, where that was not plainly, and what twice as high limits would buy, where that is known."""
-    lines = drawn_briefly(recommended["certificate"]), doubling_briefly(recommended.get("limits_doubled"))
+    certificate = recommended["certificate"]
+    lines = drawn_briefly(certificate), *by_scenario(certificate), doubling_briefly(recommended.get("limits_doubled"))
     return [line for line in lines if line]
 
 

@@ -71,7 +71,11 @@ def role(label: str) -> str:
 
 
 def metric_name(key: str, *, short: bool = False) -> str:
-    """`bad_debt_es_99` -> `Bad debt, mean of the worst 1 %`, or `Bad debt, worst 1 %` where room is short."""
+    """`bad_debt_es_99` -> `Bad debt, mean of the worst 1 %`, or `Bad debt, worst 1 %` where room is short. The name
+    of a scenario, in brackets, stays."""
+    key, bracket, scenario = key.partition(" [")
+    if bracket:
+        return f"{metric_name(key, short=short)} [{scenario}"
     tail = TAIL.fullmatch(key)
     if not tail:
         name = METRICS[key][0] if key in METRICS else key.replace("_", " ").capitalize()

@@ -63,6 +63,18 @@ MISTAKES = {
         ["simulation.sampling=plain", "constraints.insolvency_probability=1e-5"],
         "constraints.insolvency_probability", ["10,240 plainly drawn paths", "at least 299,572"],
     ),
+    "shares of some scenarios only": (
+        ["scenarios=[{name='a',share=0.2,liquidity={depth_usd=1e6}},{name='b',liquidity={depth_usd=2e6}}]"],
+        "scenarios.1", ["has no `share`", "one to each, or to none"],
+    ),
+    "shares of more than the whole": (
+        ["scenarios=[{name='a',share=0.6,liquidity={depth_usd=1e6}},{name='b',share=0.5,liquidity={depth_usd=2e6}}]"],
+        "scenarios", ["add up to 1.1", "less than 1"],
+    ),
+    "an average of shortfalls": (
+        ["scenarios=[{name='a',share=0.2,liquidity={depth_usd=1e6}}]", "constraints.bad_debt_es=1e-3"],
+        "constraints.bad_debt_es", ["cannot be averaged", "every `share`"],
+    ),
     "no such oracle": (["oracle.kind=pull"], "oracle.kind", ["'exact', 'push' or 'continuous'", "found 'pull'"]),
     "no such keepers": (["venue.keepers=lazy"], "venue.keepers", ["'for-profit' or 'unlimited'", "found 'lazy'"]),
     "push without heartbeat": (
