@@ -1,0 +1,71 @@
+"""Times in tables: Unix time in any unit, dates with and without a zone, and how both are shown.
+
+Files differ in the unit of Unix time, and some change it half way. The four units cannot be mistaken for each other
+between 1973 and 5138, so each value is read by itself. A date without a zone is taken as UTC.
+"""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+EARLIEST_MS = 946_684_800_000  # 2000-01-01: an older bar means that the time column is in another unit
+LATEST_MS = 4_102_444_800_000  # 2100-01-01
+UNIX_UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+_UNIT_LIMITS = (1e11, 1e14, 1e17)
+_MS_PER_UNIT = np.array([1e3, 1.0, 1e-3, 1e-6])
+# Besides ISO 8601: hours of the clock face with nothing between, as CryptoDataDownload once wrote them.
+_OTHER_FORMATS = ("%Y-%m-%d %I-%p", "%Y-%m-%d %I:%M:%S %p")
+_ZONE = re.compile(r"(?:Z|UTC|GMT|:\d{2}[+-]\d{2}:?\d{2})$")
+
+
+def unix_ms(column: pd.Series) -> tuple[np.ndarray, set[str]]:
+    """Unix milliseconds, NaN where unreadable, and how the times were written: some of `UNIX_UNITS`, "dates" without a
+    zone, "zoned dates"."""
+    numbers = None if pd.api.types.is_datetime64_any_dtype(column) else numbers_of(column)
+    if numbers is None or not np.isfinite(numbers).any():
+        return _from_dates(column)
+    finite = np.where(np.isfinite(numbers), numbers, np.nan)
+    unit = np.searchsorted(_UNIT_LIMITS, np.abs(finite))  # NaN is put last
+    used = {UNIX_UNITS[place] for place in np.unique(unit[np.isfinite(finite)])}
+    return np.round(finite * _MS_PER_UNIT[np.minimum(unit, len(_MS_PER_UNIT) - 1)]), used
+
+
+def numbers_of(column: pd.Series) -> np.ndarray:
+    """Numbers, NaN where there is none."""
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def is_date(text: str) -> bool:
+    """Whether a field of a text file could be a date."""
+    return bool(re.match(r"\d{4}[-/]\d{2}[-/]\d{2}", text))
+
+
+def iso_time(milliseconds: float) -> str:
+    """Unix milliseconds as ISO 8601 in UTC, to the second: 2021-05-19T12:00:00Z."""
+    return f"{np.datetime64(int(milliseconds), 'ms').astype('datetime64[s]')}Z"
+
+
+def duration(milliseconds: float) -> str:
+    """A length of time in the largest unit that it is a round number of: 90 min, 6 h."""
+    seconds = milliseconds / 1000
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= length and (seconds / length) == round(seconds / length, 2):
+            return f"{seconds / length:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _from_dates(column: pd.Series) -> tuple[np.ndarray, set[str]]:
+    zoned = isinstance(column.dtype, pd.DatetimeTZDtype)
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        column = column.astype("string").str.strip()
+        zoned = bool(column.dropna().head(100).str.contains(_ZONE).any())
+        column = column.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+    dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+    for form in _OTHER_FORMATS:
+        if dates.notna().any():
+            break
+        dates = pd.to_datetime(column, errors="coerce", utc=True, format=form)
+    naive = dates.dt.tz_localize(None).to_numpy().astype("datetime64[ms]")
+    milliseconds = np.where(np.isnat(naive), np.nan, naive.astype(np.int64).astype(np.float64))
+    return milliseconds, {"zoned dates" if zoned else "dates"} if dates.notna().any() else set()
