@@ -73,8 +73,10 @@ def read_candles(path: str | os.PathLike[str], *, allow_gaps: bool = False, mini
         problems.append(Problem(str(path), found))
     raise_all(problems)
 
-    ts, *others = (raw.columns[name][:: -1 if raw.newest_first() else 1] for name in NAMES)
-    return Candles(ts.astype(np.int64), *others, findings.interval_ms / 1000, raw.file.path.name, raw.file.sha256)
+    columns = {name: raw.columns[name][:: -1 if raw.newest_first() else 1] for name in NAMES}
+    columns["ts"] = columns["ts"].astype(np.int64)
+    interval_s = findings.interval_ms / 1000
+    return Candles(**columns, interval_s=interval_s, source=raw.file.path.name, sha256=raw.file.sha256)
 
 
 def window_returns(candles: Candles, bars: int) -> np.ndarray:

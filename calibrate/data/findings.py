@@ -16,18 +16,19 @@ from calibrate.data.times import EARLIEST_MS, LATEST_MS, duration, iso_time
 from calibrate.errors import Problem
 
 MEND = "mend or remove these rows"
+SHOWN = 6
 SWAPPED = "check that the columns are not swapped"
 # Re-encoded files round; a relative 1e-9 is no contradiction.
 _ROUNDING = 1e-9
 
 
 class Finding(NamedTuple):
-    """`kind` is "error", "suspicion" or "note"; `count` is how many bars (or gaps) `what` concerns; `place` is where it is
+    """`kind` is "error", "suspicion" or "note"; `number` is how many bars (or gaps) `what` concerns; `place` is where it is
     first seen; `repair` is the name of the repair that removes it, if there is one."""
 
     kind: str
     what: str
-    count: int
+    number: int
     place: str
     found: str
     expected: str = ""
@@ -66,6 +67,9 @@ class Findings:
         if count:
             row = int(np.argmax(wrong))
             others = f" (the first of {count} such rows)" if count > 1 else ""
+            if kind == "suspicion" and count > 1:  # each of them is worth a look
+                more = ", ".join(iso_time(time) for time in self.raw.ts[np.flatnonzero(wrong)[1:SHOWN]])
+                others = f" (also {more}{f' and {count - SHOWN} more' if count > SHOWN else ''})"
             shown = (found.format(*(series[row] for series in values)) if values else found) + others
             self.found.append(
                 Finding(kind, what, count, self.place(row, column), shown, f"expected {expected}", todo, repair)

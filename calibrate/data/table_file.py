@@ -13,7 +13,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +145,12 @@ def _refuse_other_kinds(text: bytes) -> None:
 
 @contextmanager
 def _unpacked(path: Path, packing: str | None) -> Iterator[IO[bytes]]:
-    openers = {None: open, "gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    openers: dict[str | None, Callable[..., IO[bytes]]] = {
+        None: open,
+        "gzip": gzip.open,  # type: ignore[dict-item]
+        "bzip2": bz2.open,  # type: ignore[dict-item]
+        "xz": lzma.open,  # type: ignore[dict-item]
+    }
     if packing != "zip":
         with openers[packing](path, "rb") as stream:
             yield stream

@@ -31,6 +31,17 @@ def unix_ms(column: pd.Series) -> tuple[np.ndarray, set[str]]:
     return np.round(finite * _MS_PER_UNIT[np.minimum(unit, len(_MS_PER_UNIT) - 1)]), used
 
 
+def from_zone(ts: np.ndarray, zone: str) -> np.ndarray:
+    """Unix milliseconds of times that were read as UTC although they are those of a local clock; NaN where that clock
+    skips an hour. Of an hour that comes twice, the first in time order is in summer time."""
+    falling = np.nanmedian(np.sign(np.diff(ts))) < 0 if len(ts) > 1 else False
+    local = pd.DatetimeIndex(pd.to_datetime(pd.Series(ts), unit="ms"))
+    again = pd.Series(ts).duplicated(keep="last" if falling else "first").to_numpy()
+    moved = local.tz_localize(zone, ambiguous=~again, nonexistent="NaT").tz_convert("UTC").tz_localize(None)
+    milliseconds = moved.to_numpy().astype("datetime64[ms]")
+    return np.where(np.isnat(milliseconds), np.nan, milliseconds.astype(np.int64).astype(np.float64))
+
+
 def numbers_of(column: pd.Series) -> np.ndarray:
     """Numbers, NaN where there is none."""
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
