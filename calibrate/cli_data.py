@@ -1,5 +1,6 @@
 """The commands about data: what is in a candle file, what is wrong with it, and where to get one."""
 
+import datetime
 import json
 import signal
 import sys
@@ -67,6 +68,56 @@ def check(
         _print(*check_lines(checked))
     if not checked.usable:
         raise typer.Exit(1)
+
+
+@app.command()
+def fetch(
+    venue: Annotated[str, typer.Argument(help="Exchange as ccxt calls it, for example binance.", show_default=False)],
+    symbol: Annotated[
+        str, typer.Argument(help="Market, for example ETH/USDT, or ETH/USDT:USDT for a perpetual.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Parquet file to write, or to go on with.", show_default=False)
+    ],
+    from_: Annotated[str, typer.Option("--from", help="First bar, as a date or time in UTC.", show_default=False)],
+    to: Annotated[str, typer.Option(help="Where to stop, as a date or time in UTC.")] = "now",
+    interval: Annotated[str, typer.Option(help="Length of a bar, for example 1m, 5m, 1h, 1d.")] = "1h",
+    as_json: AsJson = False,
+) -> None:
+    """Download candles from an exchange, page by page, and check them. Needs ccxt: pip install 'calibrate[data]'.
+
+    Interrupted, the same command goes on where it stopped; with a later end, it asks only for what is new. A bar that is
+    still open is never written.
+    """
+    span = _unix_ms("--from", from_), _unix_ms("--to", to)
+    from calibrate.data.check import check_candles
+    from calibrate.data.download import download
+    from calibrate.data.exchange import Market
+    from calibrate.terminal import Live
+    from calibrate.terminal_data import check_lines
+
+    kept = f"interrupted; what was downloaded is kept in {output}.part, and the same command goes on from there"
+    with _interruptible(kept), Live() as live:
+        market = Market(venue, symbol, interval, tell=live.note)
+        got = download(market, *span, output, live)
+        checked = check_candles(output)
+    if as_json:
+        findings = [finding._asdict() for finding in checked.findings]
+        _print_json({**checked.facts, "new_bars": got.new_bars, "asked_until": got.asked_until, "findings": findings})
+    else:
+        typer.echo(f"written: {output}: {got.bars:,} bars, {got.new_bars:,} of them new, up to {got.asked_until}")
+        _print(*check_lines(checked))
+
+
+def _unix_ms(option: str, text: str) -> float:
+    if text == "now":
+        return datetime.datetime.now(datetime.UTC).timestamp() * 1000
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        expected = "expected a date or time such as 2021-01-01 or 2021-01-01T12:00"
+        raise UserError([Problem(option, f"found {text!r}; {expected}")]) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp() * 1000
 
 
 def _key_and_value(text: str) -> tuple[str, str]:

@@ -37,7 +37,9 @@ def write_candles(path: Path, columns: Mapping[str, np.ndarray], *, note: Mappin
         if path.suffix.lower() == ".parquet":
             pyarrow.parquet.write_table(table, draft)
         else:
-            pyarrow.csv.write_csv(table, draft, pyarrow.csv.WriteOptions(quoting_style="none"))
+            with open(draft, "wb") as file:
+                file.write(f"{','.join(NAMES)}\n".encode())
+                pyarrow.csv.write_csv(table, file, pyarrow.csv.WriteOptions(include_header=False))
         os.chmod(draft, 0o644)  # mkstemp makes it private
         os.replace(draft, path)
     except OSError as error:

@@ -148,8 +148,8 @@ def _unpacked(path: Path, packing: str | None) -> Iterator[IO[bytes]]:
     openers: dict[str | None, Callable[..., IO[bytes]]] = {
         None: open,
         "gzip": gzip.open,  # type: ignore[dict-item]
-        "bzip2": bz2.open,  # type: ignore[dict-item]
-        "xz": lzma.open,  # type: ignore[dict-item]
+        "bzip2": bz2.open,
+        "xz": lzma.open,
     }
     if packing != "zip":
         with openers[packing](path, "rb") as stream:
