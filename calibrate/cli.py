@@ -234,9 +234,9 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folde
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to lay the shipped jobs and models out in.")] = Path("."),
+    folder: Annotated[Path, typer.Argument(help="Folder to lay them out in.")] = Path("."),
 ) -> None:
-    """Lay out the shipped job files and fitted models, to start from."""
+    """Lay out the shipped job files, fitted models and made-up candles, to start from."""
     from calibrate.shipped import lay_out_shipped
 
     for path in lay_out_shipped(folder):

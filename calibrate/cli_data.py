@@ -109,6 +109,33 @@ def fetch(
         _print(*check_lines(checked))
 
 
+@app.command()
+def sample(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write (.parquet or .csv).", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(help="Model file, or the name of a shipped model.")] = "eth-usd",
+    bars: Annotated[int, typer.Option(min=2, max=10_000_000, help="How many bars.")] = 1440,
+    minutes: Annotated[int, typer.Option(min=1, max=1440, help="Minutes a bar.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another market.")] = 0,
+) -> None:
+    """Make candles up by a market model, to try the tools out: no market ever traded at these prices."""
+    from calibrate.data.candle_writing import check_target, write_candles
+    from calibrate.market.files import find_model, read_model
+    from calibrate.market.sample import made_up_candles
+
+    if output.exists():
+        raise UserError([Problem(str(output), "exists already; choose another --output")])
+    check_target(output)
+    read = read_model(find_model(model))
+    command = f"calibrate data sample --model {Path(model).stem} --bars {bars} --minutes {minutes} --seed {seed}"
+    with _interruptible("interrupted; nothing was written"):
+        candles = made_up_candles(read.parameters, bars=bars, minutes_per_bar=minutes, seed=seed)
+        note = {"made up": "no market ever traded at these prices", "model": read.family, "command": command}
+        write_candles(output, candles, note=note)
+    typer.echo(f"written: {output}: {bars:,} bars that were made up")
+
+
 def _unix_ms(option: str, text: str) -> float:
     if text == "now":
         return datetime.datetime.now(datetime.UTC).timestamp() * 1000

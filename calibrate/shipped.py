@@ -23,9 +23,12 @@ def shipped_names(kind: str) -> list[str]:
 
 
 def lay_out_shipped(folder: Path) -> list[Path]:
-    """Copy the shipped jobs and models into `folder`; files that are there already are an error, and nothing is copied."""
+    """Copy the shipped jobs, models and made-up data into `folder`; what is in the way is an error, and nothing is copied."""
     sources = [
-        path for kind in ("configs", "models") for path in sorted(shipped_folder(kind).iterdir()) if path.is_file()
+        path
+        for kind in ("configs", "models", "data")
+        for path in sorted(shipped_folder(kind).iterdir())
+        if path.is_file()
     ]
     targets = [folder / path.parent.name / path.name for path in sources]
     raise_all([Problem(str(target), "exists already; choose an empty folder") for target in targets if target.exists()])

@@ -148,7 +148,10 @@ def done(job: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ans
 def test_help_lists_every_command_and_loads_no_numerics() -> None:
     answer = finished(started("-X", "importtime", "-m", "calibrate", "--help"))
     assert answer.code == 0
-    assert re.findall(r"^\W*([a-z]+)  +[A-Z]", answer.out.split("Commands")[1], flags=re.MULTILINE) == COMMANDS
+    assert re.findall(r"^\W*([a-z]+)  +[A-Z]", answer.out.split("Commands")[1], flags=re.MULTILINE) == [
+        *COMMANDS,
+        "data",
+    ]
     loaded = {line.rpartition("|")[2].strip() for line in answer.err.splitlines() if line.startswith("import time:")}
     assert "calibrate.cli" in loaded
     assert loaded.isdisjoint({"jax", "numpy", "scipy", "pandas", "altair", "equinox", "calibrate.pipeline"})

@@ -22,7 +22,9 @@ def test_the_wheel_carries_models_jobs_and_nothing_of_the_tests(wheel: Path) -> 
     names = zipfile.ZipFile(wheel).namelist()
     for expected in ("models/eth-usd.toml", "models/btc-usd.toml", "configs/eth-perp.toml", "configs/quickstart.toml"):
         assert f"calibrate/shipped/{expected}" in names
-    assert not [name for name in names if "tests" in name or name.endswith((".parquet", ".csv"))]
+    tables = [name for name in names if name.endswith((".parquet", ".csv", ".gz"))]
+    assert tables == ["calibrate/shipped/data/made-up-candles.csv"]
+    assert not [name for name in names if "tests" in name]
 
 
 def test_a_wheel_in_a_fresh_environment_runs_the_quickstart(wheel: Path, tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def check_target(path: Path) -> None:
 
 
 def write_candles(path: Path, columns: Mapping[str, np.ndarray], *, note: Mapping[str, str] | None = None) -> None:
-    """Write candles; `note` says in a Parquet file where they come from. A reader sees the old file or the whole new one."""
+    """Write candles; `note` says where they come from, in a Parquet file's metadata or above the table of a CSV file. A
+    reader sees the old file or the whole new one."""
     check_target(path)
     arrays = [columns["ts"].astype(np.int64), *(columns[name] for name in NAMES[1:])]
     table = pa.table(dict(zip(NAMES, arrays, strict=True))).replace_schema_metadata(dict(note) if note else None)
@@ -38,7 +39,8 @@ def write_candles(path: Path, columns: Mapping[str, np.ndarray], *, note: Mappin
             pyarrow.parquet.write_table(table, draft)
         else:
             with open(draft, "wb") as file:
-                file.write(f"{','.join(NAMES)}\n".encode())
+                comments = "".join(f"# {key}: {value}\n" for key, value in (note or {}).items())
+                file.write(f"{comments}{','.join(NAMES)}\n".encode())
                 pyarrow.csv.write_csv(table, file, pyarrow.csv.WriteOptions(include_header=False))
         os.chmod(draft, 0o644)  # mkstemp makes it private
         os.replace(draft, path)

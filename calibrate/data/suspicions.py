@@ -23,6 +23,7 @@ LEAST_SPIKE = 0.2  # of a log-price: nothing below 20 % is called an outlier
 JUMP = 0.2  # of a log-price, between a close and the next open
 JUMP_OVER_GAP = np.log(2.0)
 BARS_BEFORE_LAST = 100
+PIECE_BARS = 1_000_000
 LOCAL_SHIFT_MS = 3_600_000
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
@@ -31,7 +32,8 @@ def find_suspicions(findings: Findings, *, now_ms: float) -> list[Finding]:
     """Suspicions and notes, the errors being known. `now_ms` is the time at which a bar must have ended to be whole."""
     raw, interval = findings.raw, findings.interval_ms
     rows = usable_rows(raw)
-    bars = {name: values[rows] for name, values in raw.columns.items()}
+    as_they_stand = len(rows) == raw.rows and not raw.newest_first() and bool((np.diff(rows) > 0).all())
+    bars = raw.columns if as_they_stand else {name: values[rows] for name, values in raw.columns.items()}
     found = Findings(raw, interval_ms=interval)
     if len(rows) > 1 and interval:
         _outliers(found, bars, rows)
@@ -70,12 +72,27 @@ def outliers(bars: Columns) -> np.ndarray:
     The usual range is the median of log(high / low) over blocks of bars, the largest of the bar's own block and those
     beside it, and no less than that of the whole file.
     """
+    usual = _usual_range(bars)
+    count = len(bars["close"])
+    wrong = np.zeros(count, bool)
+    for start in range(0, count, PIECE_BARS):  # in pieces, which bounds the memory
+        piece = slice(max(start - 1, 0), min(start + PIECE_BARS + 1, count))
+        reach = _reach({name: values[piece] for name, values in bars.items()})
+        scale = usual[np.arange(piece.start, piece.stop) // BARS_AROUND]
+        beyond = reach > np.maximum(LEAST_SPIKE, TIMES_USUAL * scale)
+        inner = slice(start - piece.start, start - piece.start + PIECE_BARS)
+        wrong[start : start + PIECE_BARS] = beyond[inner]
+    return wrong
+
+
+def _reach(bars: Columns) -> np.ndarray:
+    """How far each bar reaches beyond the prices around it, in log-price."""
     close, before, after = bars["close"], _shifted(bars["close"], 1), _shifted(bars["close"], -1)
     top = np.maximum(np.maximum(bars["open"], close), np.maximum(before, after))
     bottom = np.minimum(np.minimum(bars["open"], close), np.minimum(before, after))
     beyond = np.maximum(np.log(bars["high"] / top), np.log(bottom / bars["low"]))
     aside = np.maximum(np.log(close / np.maximum(before, after)), np.log(np.minimum(before, after) / close))
-    return np.maximum(beyond, aside) > np.maximum(LEAST_SPIKE, TIMES_USUAL * _usual_range(bars))
+    return np.maximum(beyond, aside)
 
 
 def unfinished(bars: Columns, interval_ms: float, now_ms: float) -> str:
@@ -98,14 +115,15 @@ def _shifted(values: np.ndarray, by: int) -> np.ndarray:
 
 
 def _usual_range(bars: Columns) -> np.ndarray:
+    """The usual log(high / low) around each block of bars."""
     wide = np.log(bars["high"] / bars["low"])
     moving = wide[wide > 0]
     overall = float(np.median(moving)) if len(moving) else 0.0
-    blocks = -(-len(wide) // BARS_AROUND)
-    filled = np.concatenate([wide, np.full(blocks * BARS_AROUND - len(wide), overall)])
-    medians = np.maximum(np.median(filled.reshape(blocks, BARS_AROUND), axis=1), overall)
-    around = np.maximum(medians, np.maximum(_shifted(medians, 1), _shifted(medians, -1)))
-    return np.repeat(around, BARS_AROUND)[: len(wide)]
+    whole = len(wide) // BARS_AROUND * BARS_AROUND
+    medians = np.median(wide[:whole].reshape(-1, BARS_AROUND), axis=1)
+    last = [np.median(np.append(wide[whole:], np.full(BARS_AROUND - len(wide) + whole, overall)))]
+    medians = np.maximum(np.append(medians, last), overall)
+    return np.maximum(medians, np.maximum(_shifted(medians, 1), _shifted(medians, -1)))
 
 
 def _outliers(found: Findings, bars: Columns, rows: np.ndarray) -> None:

@@ -26,7 +26,8 @@ import pyarrow.parquet
 from calibrate.data.dialect import Dialect, NotATable, sniff
 from calibrate.errors import Problem, UserError
 
-ROWS_PER_PIECE = 200_000
+MOST_ROWS_PER_PIECE = 200_000
+BYTES_PER_PIECE = 32 << 20
 _HEAD_BYTES = 1 << 16
 _PACKINGS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 _BROKEN = (
@@ -55,23 +56,28 @@ class TableFile:
     sha256: str
     size_bytes: int
     expected: str
+    bytes_per_row: float = 0.0
 
     def __str__(self) -> str:
         kind = "Parquet" if self.dialect is None else f"CSV, {self.dialect}"
         return f"{kind}, packed by {self.packing}" if self.packing else kind
 
-    def pieces(self, names: list[str], *, rows: int = ROWS_PER_PIECE) -> Iterator[pd.DataFrame]:
+    @property
+    def rows_per_piece(self) -> int:
+        return int(min(max(BYTES_PER_PIECE / max(self.bytes_per_row, 1.0), 1000), MOST_ROWS_PER_PIECE))
+
+    def pieces(self, names: list[str]) -> Iterator[pd.DataFrame]:
         """The rows in the order of the file, in tables of the columns `names`, which are to be among `columns`; where no
         line names the columns, `names` names all of them."""
         with _refusing(self.path, self.expected):
-            yield from self._parquet(names, rows) if self.dialect is None else self._text(self.dialect, names, rows)
+            yield from self._parquet(names) if self.dialect is None else self._text(self.dialect, names)
 
-    def _parquet(self, names: list[str], rows: int) -> Iterator[pd.DataFrame]:
+    def _parquet(self, names: list[str]) -> Iterator[pd.DataFrame]:
         with pyarrow.parquet.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=rows, columns=names):
+            for batch in file.iter_batches(batch_size=self.rows_per_piece, columns=names):
                 yield batch.to_pandas().reset_index()[names]
 
-    def _text(self, dialect: Dialect, names: list[str], rows: int) -> Iterator[pd.DataFrame]:
+    def _text(self, dialect: Dialect, names: list[str]) -> Iterator[pd.DataFrame]:
         with _unpacked(self.path, self.packing) as stream, warnings.catch_warnings():
             # Rows longer than the line of names would otherwise be cut with no more than a warning, as would all rows
             # if only some columns were asked for.
@@ -89,7 +95,7 @@ class TableFile:
                 index_col=False,
                 skipinitialspace=True,
                 low_memory=False,
-                chunksize=rows,
+                chunksize=self.rows_per_piece,
             )
             for piece in reader:
                 yield piece[names]
@@ -123,7 +129,8 @@ def open_table(path: str | os.PathLike[str], *, expected: str) -> TableFile:
         _refuse_other_kinds(text)
         dialect = sniff(text, whole=len(text) < _HEAD_BYTES)
         columns = _distinct(dialect.first_row) if dialect.has_names else ()
-        return TableFile(path, packing, dialect, columns, len(dialect.first_row), sha256, size, expected)
+        row = len(text) / max(text.count(b"\n"), 1)
+        return TableFile(path, packing, dialect, columns, len(dialect.first_row), sha256, size, expected, row)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

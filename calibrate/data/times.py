@@ -11,9 +11,9 @@ import pandas as pd
 
 EARLIEST_MS = 946_684_800_000  # 2000-01-01: an older bar means that the time column is in another unit
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
+# Below which size a number counts what, and how many of these make a millisecond.
+UNIX_UNITS_PER_MS = ((1e11, 1e-3), (1e14, 1.0), (1e17, 1e3), (np.inf, 1e6))
 UNIX_UNITS = ("seconds", "milliseconds", "microseconds", "nanoseconds")
-_UNIT_LIMITS = (1e11, 1e14, 1e17)
-_MS_PER_UNIT = np.array([1e3, 1.0, 1e-3, 1e-6])
 # Besides ISO 8601: hours of the clock face with nothing between, as CryptoDataDownload once wrote them.
 _OTHER_FORMATS = ("%Y-%m-%d %I-%p", "%Y-%m-%d %I:%M:%S %p")
 _ZONE = re.compile(r"(?:Z|UTC|GMT|:\d{2}[+-]\d{2}:?\d{2})$")
@@ -26,9 +26,10 @@ def unix_ms(column: pd.Series) -> tuple[np.ndarray, set[str]]:
     if numbers is None or not np.isfinite(numbers).any():
         return _from_dates(column)
     finite = np.where(np.isfinite(numbers), numbers, np.nan)
-    unit = np.searchsorted(_UNIT_LIMITS, np.abs(finite))  # NaN is put last
+    limits, per_ms = np.array(UNIX_UNITS_PER_MS).T
+    unit = np.minimum(np.searchsorted(limits, np.abs(finite)), len(limits) - 1)  # NaN is put last
     used = {UNIX_UNITS[place] for place in np.unique(unit[np.isfinite(finite)])}
-    return np.round(finite * _MS_PER_UNIT[np.minimum(unit, len(_MS_PER_UNIT) - 1)]), used
+    return np.round(finite / per_ms[unit]), used
 
 
 def from_zone(ts: np.ndarray, zone: str) -> np.ndarray:
@@ -68,15 +69,17 @@ def duration(milliseconds: float) -> str:
 
 def _from_dates(column: pd.Series) -> tuple[np.ndarray, set[str]]:
     zoned = isinstance(column.dtype, pd.DatetimeTZDtype)
-    if not pd.api.types.is_datetime64_any_dtype(column):
-        column = column.astype("string").str.strip()
-        zoned = bool(column.dropna().head(100).str.contains(_ZONE).any())
-        column = column.str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
-    dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-    for form in _OTHER_FORMATS:
-        if dates.notna().any():
-            break
-        dates = pd.to_datetime(column, errors="coerce", utc=True, format=form)
+    if not zoned and not pd.api.types.is_datetime64_any_dtype(column):
+        zoned = bool(column.dropna().head(100).astype("string").str.strip().str.contains(_ZONE).any())
+    dates = _dates(column, "ISO8601")
+    if dates.isna().any() and not pd.api.types.is_datetime64_any_dtype(column):
+        plain = column.astype("string").str.strip().str.replace(r"\s*(?:UTC|GMT)$", "Z", regex=True)
+        for form in ("ISO8601", *_OTHER_FORMATS):
+            dates = dates.fillna(_dates(plain, form))
     naive = dates.dt.tz_localize(None).to_numpy().astype("datetime64[ms]")
     milliseconds = np.where(np.isnat(naive), np.nan, naive.astype(np.int64).astype(np.float64))
     return milliseconds, {"zoned dates" if zoned else "dates"} if dates.notna().any() else set()
+
+
+def _dates(column: pd.Series, form: str) -> pd.Series:
+    return pd.to_datetime(column, errors="coerce", utc=True, format=form)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.run_folder import write_text
+from calibrate.shipped import shipped_folder
 
 if TYPE_CHECKING:  # a job reads model files without loading the fit and SciPy
     from calibrate.market.fit import Fit
@@ -149,6 +150,14 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
         Path(path).name,
         _sha256(text),
     )
+
+
+def find_model(name: str) -> Path:
+    """The file of a model that is given by its path or by the name under which it is shipped."""
+    path, shipped = Path(name), shipped_folder("models") / f"{name}.toml"
+    if path.is_file() or not shipped.is_file():
+        return path
+    return shipped
 
 
 def write_model(path: str | os.PathLike[str], fit: "Fit", *, command: str) -> None:
