@@ -84,10 +84,11 @@ def fetch(
     interval: Annotated[str, typer.Option(help="Length of a bar, for example 1m, 5m, 1h, 1d.")] = "1h",
     as_json: AsJson = False,
 ) -> None:
-    """Download candles from an exchange, page by page, and check them. Needs ccxt: pip install 'calibrate[data]'.
+    """Download candles from an exchange, page by page, and check them. Needs ccxt, which the extra `data` brings.
 
-    Interrupted, the same command goes on where it stopped; with a later end, it asks only for what is new. A bar that is
-    still open is never written.
+    Interrupted, the same command goes on where it stopped; with a later end, it asks only for what is new.
+
+    A bar that is still open is never written.
     """
     span = _unix_ms("--from", from_), _unix_ms("--to", to)
     from calibrate.data.check import check_candles
@@ -160,7 +161,7 @@ def _print(*parts: Any) -> None:
     # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
     console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
     for part in parts:
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, str))  # lines can be copied whole
 
 
 def _print_json(content: dict[str, Any]) -> None:

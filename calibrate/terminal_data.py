@@ -1,5 +1,6 @@
 """What a person sees of a candle file: what is in it, what is wrong with it, what was mended."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def check_lines(checked: Checked) -> list[str | Table]:
         )
     elif repairs := list(dict.fromkeys(finding.repair for finding in checked.findings if finding.repair)):
         wish = " ".join(f"--fix {name}" for name in repairs)
-        shown.append(f"to mend what can be: calibrate data check {facts['file']} {wish} --output NEW.parquet")
+        shown.append(
+            f"to mend what can be: calibrate data check {shlex.quote(facts['file'])} {wish} --output NEW.parquet"
+        )
     return shown
 
 

@@ -203,9 +203,9 @@ def test_what_is_no_candle_file_is_told_for_what_it_is(tmp_path: Path, content: 
     assert expected in message_of(written(tmp_path, content))
 
 
-def test_every_column_of_an_inconsistent_file_is_told(tmp_path: Path) -> None:
-    mixed = TEXT.replace("\n", ";\n", 1).replace(",", ";").replace(";\n", "\n", 1).replace("0.5", "0,5", 3)
-    assert "found '0,5" in message_of(written(tmp_path, mixed))
+def test_a_number_with_the_other_sign_of_decimals_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, TEXT.replace(",", ";") + "1609675200000;100,5;101.5;99.5;100.5;1.5\n")
+    assert "column open, row 61 (2021-01-03T12:00:00Z): found '100,5'" in message_of(path)
 
 
 def test_the_first_of_two_columns_of_a_name_is_taken(tmp_path: Path) -> None:

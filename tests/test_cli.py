@@ -157,9 +157,9 @@ def test_help_lists_every_command_and_loads_no_numerics() -> None:
     assert loaded.isdisjoint({"jax", "numpy", "scipy", "pandas", "altair", "equinox", "calibrate.pipeline"})
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "data", "data check", "data fetch", "data sample"])
 def test_every_command_explains_itself(command: str) -> None:
-    answer = call(command, "--help")
+    answer = call(*command.split(), "--help")
     assert (answer.code, answer.err) == (0, "")
     assert f"calibrate {command}" in answer.out
 

@@ -44,8 +44,8 @@ def repair(
 
 
 def _changed(kept: np.ndarray, count: int) -> int:
-    """Rows that are gone, or that stand elsewhere."""
-    return count - len(kept) if len(kept) < count else int(np.count_nonzero(kept != np.arange(count)))
+    """Rows that are gone, or that stood below a later one."""
+    return count - len(kept) or int(np.count_nonzero(np.diff(np.argsort(kept)) < 0))
 
 
 def _places(ts: np.ndarray, kept: np.ndarray) -> str:
@@ -108,7 +108,7 @@ def _at(job: _Job, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 REPAIRS: dict[str, tuple[Callable[[_Job], np.ndarray], str]] = {
     "drop-invalid": (_valid, "dropped {rows:,} rows that hold no candle"),
-    "sort": (_sorted, "moved {rows:,} rows into time order"),
+    "sort": (_sorted, "put rows into time order; {rows:,} stood below a later one"),
     "drop-duplicates": (_without_copies, "dropped {rows:,} rows that repeat another"),
     "keep-fullest": (_fullest, "dropped {rows:,} rows whose time another row has with at least the volume"),
     "drop-partial": (_without_open_bar, "dropped the last bar, which seems to have been open"),
