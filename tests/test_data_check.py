@@ -92,6 +92,14 @@ def test_a_crash_is_no_outlier(tmp_path: Path) -> None:
     assert checked(tmp_path, frame).findings == []
 
 
+def test_what_is_far_in_a_calm_market_is_near_in_a_storm(tmp_path: Path) -> None:
+    frame = table()
+    frame.loc[150, "low"] *= 0.72
+    assert kinds(checked(tmp_path, frame)) == {"outliers": ("suspicion", 1)}
+    stormy = frame.assign(high=frame["high"] * 1.05, low=frame["low"] * 0.95)
+    assert checked(tmp_path, stormy).findings == []
+
+
 def test_another_token_under_the_same_name_is_suspected(tmp_path: Path) -> None:
     frame = table()
     frame.loc[100:, ["open", "high", "low", "close"]] *= 40

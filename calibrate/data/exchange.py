@@ -159,5 +159,5 @@ def _like(wish: str, offered: list[str]) -> str:
 
 def _brief(error: Exception) -> str:
     text = " ".join(str(error).split()) or "no reason given"
-    shown = text if len(text) <= 110 else f"{text[:110]}..."
+    shown = text if len(text) <= 160 else f"{text[:160]}..."
     return f"{type(error).__name__}: {shown}"
