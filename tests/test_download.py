@@ -129,6 +129,22 @@ def test_a_span_without_a_whole_bar_is_refused(exchange: Exchange, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_exchange_without_a_bar_in_the_span_leaves_no_file(exchange: Exchange, tmp_path: Path) -> None:
+    exchange.bars = exchange.bars[3000:]
+    with pytest.raises(UserError, match="has no bar of ETH/USDT from 2024-01-01T00:00:00Z to 2024-01-05T04:00:00Z"):
+        fetched(tmp_path, to_ms=START_MS + 100 * HOUR_MS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_span_shorter_than_thought_hides_nothing() -> None:
+    """An exchange that takes five bars at a time and says ninety: after an empty answer the rest is asked for from its end."""
+    bars = without(history(600), (100, 130))
+    source = Made(bars, "span", 5, np.random.default_rng(0))
+    source.page_bars, source.span_bars = 90, 5
+    pieces = [piece for _, piece in pages(source, START_MS, START_MS + 600 * HOUR_MS)]
+    np.testing.assert_array_equal(np.concatenate(pieces), bars)
+
+
 class Made:
     """An exchange without a network, that answers `style`: "first" bars after, "span" after, or "newest" bars before."""
 
@@ -136,6 +152,7 @@ class Made:
 
     def __init__(self, bars: np.ndarray, style: str, page_bars: int, rng: np.random.Generator):
         self.bars, self.style, self.page_bars, self.rng = bars, style, page_bars, rng
+        self.span_bars = page_bars
 
     def now_ms(self) -> float:
         return NOW_MS
@@ -143,7 +160,8 @@ class Made:
     def page(self, since_ms: float, until_ms: float | None = None) -> np.ndarray:
         end = np.inf if until_ms is None else until_ms
         if self.style == "span":
-            end = min(end, since_ms + (self.page_bars - 1) * HOUR_MS)
+            since_ms = max(since_ms, end - (self.span_bars - 1) * HOUR_MS) if until_ms else since_ms
+            end = min(end, since_ms + (self.span_bars - 1) * HOUR_MS)
         bars = self.bars[(self.bars[:, 0] >= since_ms) & (self.bars[:, 0] <= end)]
         given = int(self.rng.integers(1, self.page_bars + 1))  # pages are partial as it comes
         return bars[-given:] if self.style == "newest" else bars[:given]

@@ -71,11 +71,16 @@ def download(source: Source, from_ms: float, to_ms: float, target: Path, listene
     if cursor > start:
         listener.note(f"{before:,} bars up to {iso_time(cursor)} are there already")
     done = listener.stage(f"{source.symbol} {source.interval}", round((end - start) / source.interval_ms))
-    done(round((cursor - start) / source.interval_ms))
+    done(round((min(cursor, end) - start) / source.interval_ms))
     for until, bars in pages(source, cursor, end):
         kept.add(until, bars)
         done(round((until - cursor) / source.interval_ms))
         cursor = until
+    if not len(kept.bars):
+        kept.part.unlink(missing_ok=True)
+        raise UserError(
+            [Problem(source.venue, f"has no bar of {source.symbol} from {iso_time(start)} to {iso_time(end)}")]
+        )
     kept.finish(max(end, kept.until_ms))
     return Downloaded(target, len(kept.bars), len(kept.bars) - before, iso_time(kept.until_ms))
 
@@ -101,9 +106,9 @@ def pages(source: Source, start: float, end: float) -> Iterator[tuple[float, np.
 
     Exchanges answer "from here on" in three ways: with the first bars after it, however late; with those of the next span,
     perhaps none; with the newest. All three come out alike: an empty answer is stepped over, and what lies between the
-    time asked for and the first bar given is asked for again from its end.
+    last bar known and the first bar given is asked for again from its end.
     """
-    step, cursor, seen = source.interval_ms, start, False
+    step, cursor, known, seen = source.interval_ms, start, start, False
     while cursor < end:
         bars = _from(source, cursor)
         if not len(bars) and seen:  # within a history nothing is believed at once
@@ -113,8 +118,8 @@ def pages(source: Source, start: float, end: float) -> Iterator[tuple[float, np.
             cursor = min(cursor + source.page_bars * step, end)
             yield cursor, bars
             continue
-        bars = np.concatenate([_hole(source, cursor, min(bars[0, 0], end)), bars])
-        cursor = min(bars[-1, 0] + step, end)
+        bars = np.concatenate([_hole(source, known, min(bars[0, 0], end)), bars])
+        cursor = known = min(bars[-1, 0] + step, end)
         yield cursor, _between(bars, start, end)
 
 
@@ -123,20 +128,23 @@ def _from(source: Source, start: float) -> np.ndarray:
 
 
 def _hole(source: Source, start: float, end: float) -> np.ndarray:
-    """Bars in [start, end), asked for from the end backwards until nothing more comes."""
-    found: list[np.ndarray] = []
-    while start < end:
+    """Bars in [start, end), asked for by both ends until nothing more comes between those known."""
+    found, open_spans = [NOTHING], [(start, end)]
+    while open_spans:
+        start, end = open_spans.pop()
+        if start >= end:
+            continue
         try:
             bars = _between(source.page(start, end - 1), start, end)
         except Refused:  # exchanges that give one span at a time take no longer one, and leave no longer holes
             if end - start <= source.page_bars * source.interval_ms:
                 raise
-            break
-        if not len(bars):
-            break
-        found.insert(0, bars)
-        end = bars[0, 0]
-    return np.concatenate([*found, NOTHING])
+            continue
+        if len(bars):
+            found.append(bars)
+            open_spans += [(start, bars[0, 0]), (bars[-1, 0] + source.interval_ms, end)]
+    bars = np.concatenate(found)
+    return bars[np.argsort(bars[:, 0])]
 
 
 def _between(bars: np.ndarray, start: float, end: float) -> np.ndarray:
