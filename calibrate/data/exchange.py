@@ -107,10 +107,12 @@ class Market:
             raise UserError([Problem("symbol", found)]) from None
 
     def _page_bars(self) -> int:
-        try:
-            return int(self._exchange.feature_value(self.symbol, "fetchOHLCV", "limit", DEFAULT_PAGE_BARS))
-        except (TypeError, KeyError, ValueError, self._ccxt.BaseError):  # what an exchange does not say of itself
-            return DEFAULT_PAGE_BARS
+        """How many bars the exchange gives at once, where ccxt knows."""
+        market = self._exchange.market(self.symbol)
+        known = getattr(self._exchange, "features", None) or {}
+        for key in (market["type"], "linear" if market.get("linear") else "inverse", "fetchOHLCV", "limit"):
+            known = known.get(key, known) if isinstance(known, dict) else known
+        return int(known) if isinstance(known, int | float) else DEFAULT_PAGE_BARS
 
     def _ask(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Ask, and ask again as long as the exchange is out of order or wants us to wait."""
