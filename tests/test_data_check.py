@@ -265,6 +265,16 @@ def test_rows_that_cannot_be_written_are_not_written_silently(tmp_path: Path) ->
     assert not (tmp_path / "mended.csv").exists()
 
 
+def test_dropping_is_no_advice_where_a_column_is_not_what_it_seems(tmp_path: Path) -> None:
+    frame = table()
+    frame["ts"] = pd.to_datetime(frame["ts"], unit="ms").dt.strftime("%d.%m.%Y %H:%M")
+    found = checked(tmp_path, frame)
+    assert [(finding.what, finding.number, finding.repair) for finding in found.findings] == [("no time", BARS, None)]
+    with pytest.raises(UserError, match="no candle would be left; nothing was written"):
+        checked(tmp_path, frame, repairs=["drop-invalid"], output=tmp_path / "mended.csv")
+    assert not (tmp_path / "mended.csv").exists()
+
+
 def test_wishes_that_cannot_be_met_are_told_all_at_once(tmp_path: Path) -> None:
     path = written(tmp_path, table())
     with pytest.raises(UserError) as caught:

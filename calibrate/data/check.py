@@ -140,6 +140,10 @@ def _find(raw: RawCandles, now_ms: float) -> tuple[list[Finding], float]:
 
 
 def _check_writable(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
+    if not len(columns["ts"]):
+        raise UserError(
+            [Problem(str(path), "no candle would be left; nothing was written; look at the errors without --fix")]
+        )
     wrong = ~np.all([np.isfinite(values) for values in columns.values()], axis=0)
     if wrong.any():
         found = f"{int(np.count_nonzero(wrong))} rows with values that cannot be read"

@@ -70,6 +70,7 @@ class Findings:
             if kind == "suspicion" and count > 1:  # each of them is worth a look
                 more = ", ".join(iso_time(time) for time in self.raw.ts[np.flatnonzero(wrong)[1:SHOWN]])
                 others = f" (also {more}{f' and {count - SHOWN} more' if count > SHOWN else ''})"
+            repair = repair if 2 * count <= self.raw.rows or repair == "sort" else None  # a column is not what it seems
             shown = (found.format(*(series[row] for series in values)) if values else found) + others
             self.found.append(
                 Finding(kind, what, count, self.place(row, column), shown, f"expected {expected}", todo, repair)
