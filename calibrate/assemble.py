@@ -143,7 +143,12 @@ def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
 
 
 def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
-    delay = delay_of(round(section.delay_s / step_s))
+    growth, longest = section.delay_volatility_exponent, section.longest_delay_s or 0.0
+    delay = delay_of(
+        round(section.delay_s / step_s),
+        growth=None if growth is None else jnp.asarray(growth, dtype),
+        longest=round(longest / step_s),
+    )
     if section.kind == "exact":
         return ExactOracle(delay)
     if section.kind == "continuous":
@@ -151,7 +156,12 @@ def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
     assert section.deviation_bps is not None
     assert section.heartbeat_s is not None
     deviation, heartbeat = section.deviation_bps * BPS, section.heartbeat_s / SECONDS_PER_YEAR
-    return PushOracle(deviation=jnp.asarray(deviation, dtype), heartbeat=jnp.asarray(heartbeat, dtype), delay=delay)
+    return PushOracle(
+        deviation=jnp.asarray(deviation, dtype),
+        heartbeat=jnp.asarray(heartbeat, dtype),
+        delay=delay,
+        restarts=section.heartbeat_restarts is not False,
+    )
 
 
 def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity:
