@@ -199,7 +199,8 @@ def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, f
     else:
         assert section.cohorts is not None
         assert section.open_interest_usd is not None
-        cohorts = [_mixture_cohort(cohort, reference) for cohort in section.cohorts]
+        ratio = {"initial": 1.0, "maintenance": loaded.job.policy.initial_ratio.value}
+        cohorts = [_mixture_cohort(cohort, reference / ratio[cohort.requirement]) for cohort in section.cohorts]
         open_interest_usd = section.open_interest_usd
     book = lay_out(
         cohorts,
@@ -211,8 +212,8 @@ def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, f
     return book, open_interest_usd
 
 
-def _mixture_cohort(section: CohortSection, reference: float) -> Cohort:
-    """Collateral `reference * (1 + excess)`, the excess a mixture of lognormals; quantiles by inverting its distribution."""
+def _mixture_cohort(section: CohortSection, requirement: float) -> Cohort:
+    """Collateral `requirement * (1 + excess)`, the excess a mixture of lognormals; quantiles by inverting its distribution."""
     weights = np.array([part.weight for part in section.mixture])
     logs = np.log([part.median_excess for part in section.mixture])
     spreads = np.array([part.spread for part in section.mixture])
@@ -222,7 +223,7 @@ def _mixture_cohort(section: CohortSection, reference: float) -> Cohort:
 
     def quantile(wanted: np.ndarray) -> np.ndarray:
         # The riskiest account sits right at the requirement; the safest end of the grid stands for all beyond it.
-        return reference * (1 + np.where(wanted <= share[0], 0.0, np.interp(wanted, share, excess)))
+        return requirement * (1 + np.where(wanted <= share[0], 0.0, np.interp(wanted, share, excess)))
 
     return Cohort(1 if section.side == "long" else -1, section.share, quantile)
 

@@ -17,6 +17,7 @@ from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
+from calibrate.section_files import with_section_files
 
 
 class MarketSection(Section):
@@ -92,7 +93,7 @@ class LiquiditySection(Section):
 
 
 class MixturePart(Section):
-    """Accounts whose collateral exceeds the initial requirement by a lognormal factor: collateral = requirement times
+    """Accounts whose collateral exceeds the requirement by a lognormal factor: collateral = requirement times
     (1 + excess), `median_excess` its median, `spread` the standard deviation of its logarithm."""
 
     weight: Positive
@@ -101,8 +102,11 @@ class MixturePart(Section):
 
 
 class CohortSection(Section):
+    """Accounts of one side. What their collateral exceeds is the initial requirement, or that of maintenance."""
+
     side: Literal["long", "short"]
     share: Positive
+    requirement: Literal["initial", "maintenance"] = "initial"
     mixture: list[MixturePart] = Field(min_length=1)
 
 
@@ -295,13 +299,15 @@ class Job(Section):
 
 
 class LoadedJob(Section):
-    """A job, the file it came from, the overrides that were applied, and the job as each of its scenarios changes it."""
+    """A job, the file it came from, the overrides that were applied, the job as each of its scenarios changes it, and the files
+    that its sections were taken from."""
 
     job: Job
     variants: dict[str, Job] = Field(default_factory=dict)
     path: Path
     text: str
     overrides: list[str]
+    section_files: list[Path] = Field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -329,9 +335,12 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         raise UserError([Problem(str(path), f"is not valid TOML: {error}")]) from None
     problems = [problem for override in overrides if (problem := _apply(tables, override)) is not None]
     raise_all(problems)
+    tables, files = with_section_files(tables, path)
     job = parse_job(tables, str(path))
     variants = _variants(job, tables, str(path))
-    return LoadedJob(job=job, variants=variants, path=path, text=text, overrides=list(overrides))
+    return LoadedJob(
+        job=job, variants=variants, path=path, text=text, overrides=list(overrides), section_files=files
+    )
 
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:
