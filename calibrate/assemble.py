@@ -15,7 +15,8 @@ from calibrate.book import Book, Cohort, lay_out
 from calibrate.data.positions import read_positions
 from calibrate.delay import delay_of
 from calibrate.errors import Problem, UserError
-from calibrate.job import CohortSection, Job, LoadedJob, OracleSection
+from calibrate.job import CohortSection, Job, LoadedJob
+from calibrate.job_oracle import OracleSection
 from calibrate.liquidity import Liquidity
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.files import read_model

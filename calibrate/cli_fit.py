@@ -34,7 +34,9 @@ def fit_oracle(
     allow_gaps: Annotated[bool, typer.Option(help="Leave out what spans missing rounds instead of refusing.")] = False,
     storm: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Start of the hour to replay (ISO, UTC); the wildest without.", show_default=False),
+        typer.Option(
+            metavar="TIME", help="Start of the hour to replay (ISO, UTC); the wildest without.", show_default=False
+        ),
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -45,6 +47,7 @@ def fit_oracle(
 
     start = None if storm is None else _time(storm)
     options = f"{' --allow-gaps' if allow_gaps else ''}{f' --storm {storm}' if storm else ''}"
+    _check(output)
     with interruptible():
         log = read_rounds(rounds, allow_gaps=allow_gaps)
         fitted = fit(log, seed=seed, storm_start=start, on_progress=_tell)
@@ -53,7 +56,9 @@ def fit_oracle(
 
 @app.command("fit-depth")
 def fit_depth(
-    quotes: Annotated[Path, typer.Argument(help="Quotes of size and price impact (CSV or Parquet).", show_default=False)],
+    quotes: Annotated[
+        Path, typer.Argument(help="Quotes of size and price impact (CSV or Parquet).", show_default=False)
+    ],
     output: Output = None,
     pair: Annotated[
         str | None, typer.Option(help="What is sold / what is bought, e.g. WETH/USDC.", show_default=False)
@@ -73,6 +78,7 @@ def fit_depth(
 
     options = f"{f' --pair {pair}' if pair else ''}{f' --usd-price {usd_price:g}' if usd_price else ''}"
     options += f" --largest-impact {largest_impact:g}" if largest_impact != 0.10 else ""
+    _check(output)
     with interruptible():
         table = read_quotes(quotes, pair=pair, usd_price=usd_price)
         _tell(f"fitting {len(table.size_usd):,} quotes")
@@ -86,7 +92,9 @@ def fit_book(
     output: Output = None,
     maintenance_bps: Annotated[
         float | None,
-        typer.Option(min=0, help="Maintenance margin of positions; borrowers have thresholds of their own.", show_default=False),
+        typer.Option(
+            min=0, help="Maintenance margin of positions; borrowers have thresholds of their own.", show_default=False
+        ),
     ] = None,
     unit_usd: Annotated[float, typer.Option(min=0, help="USD for one unit of a borrower's collateral and debt.")] = 1.0,
     parts: Annotated[int | None, typer.Option(min=1, max=6, help="Lognormals a side.", show_default="by BIC")] = None,
@@ -99,6 +107,7 @@ def fit_book(
 
     options = f" --maintenance-bps {maintenance_bps:g}" if maintenance_bps else ""
     options += f"{f' --unit-usd {unit_usd:g}' if unit_usd != 1 else ''}{f' --parts {parts}' if parts else ''}"
+    _check(output)
     with interruptible():
         if maintenance_bps:
             holdings = read_holdings(accounts, maintenance_bps=maintenance_bps)
@@ -107,6 +116,12 @@ def fit_book(
         _tell(f"fitting {len(holdings.side):,} accounts")
         fitted = fit(holdings, seed=seed, parts=parts)
         _finish(fitted, output, f"calibrate fit-book {accounts.name}{options}{_seed(seed)}", as_json)
+
+
+def _check(output: Path | None) -> None:
+    """Say at once what would be found wrong only when the work is done."""
+    if output is not None and output.suffix != ".toml":
+        raise UserError([Problem(str(output), "expected the name of a .toml file for --output")])
 
 
 def _finish(fitted: "WorldFit", output: Path | None, command: str, as_json: bool) -> None:
@@ -118,8 +133,6 @@ def _finish(fitted: "WorldFit", output: Path | None, command: str, as_json: bool
         from calibrate.drawing import save
         from calibrate.fits.figures import figure_of
 
-        if output.suffix != ".toml":
-            raise UserError([Problem(str(output), "expected the name of a .toml file for --output")])
         _tell("drawing the fit")
         pictures = figure_of(fitted)
         write_fit(output, fitted, command=f"{command} -o {output.as_posix()}")

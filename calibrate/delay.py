@@ -38,7 +38,12 @@ class Delay(eqx.Module):
         return None if self.growth is None else jnp.full(like.shape, -self.longest, self.steps.dtype)
 
     def through_at_own_pace(
-        self, line: Float[Array, "length path"], place: IndexPerPath, step: Index, value: PerPath, log_volatility: PerPath
+        self,
+        line: Float[Array, "length path"],
+        place: IndexPerPath,
+        step: Index,
+        value: PerPath,
+        log_volatility: PerPath,
     ) -> tuple[Float[Array, "length path"], IndexPerPath, PerPath]:
         """Write today's value and read what the delay at today's volatility (relative to its median) has let through."""
         assert self.growth is not None

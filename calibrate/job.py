@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
+from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 from calibrate.section_files import with_section_files
@@ -36,37 +37,6 @@ class MarketSection(Section):
             )
         if self.volatility is not None and self.initial_volatility is not None:
             raise ValueError("`initial_volatility` has no meaning with a constant `volatility`; remove one of them")
-        return self
-
-
-class OracleSection(Section):
-    """`exact` shows the market price of every step, `push` reports on a deviation or a heartbeat, both `delay_s` late;
-    `continuous` watches between the steps, without delay. A heartbeat that does not restart is a clock: reports on a deviation
-    leave it alone. `delay_s` is that at median volatility; it changes with volatility to the power
-    `delay_volatility_exponent`, up to `longest_delay_s`."""
-
-    kind: Literal["exact", "push", "continuous"]
-    deviation_bps: Positive | None = None
-    heartbeat_s: Positive | None = None
-    heartbeat_restarts: bool | None = None
-    delay_s: NotNegative = 0.0
-    delay_volatility_exponent: Positive | None = None
-    longest_delay_s: Positive | None = None
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> "OracleSection":
-        if self.kind == "push" and (self.deviation_bps is None or self.heartbeat_s is None):
-            raise ValueError("a push oracle needs `deviation_bps` and `heartbeat_s`")
-        if self.kind != "push" and (self.deviation_bps is not None or self.heartbeat_s is not None):
-            raise ValueError(f'`deviation_bps` and `heartbeat_s` belong to kind = "push", not to "{self.kind}"')
-        if self.kind != "push" and self.heartbeat_restarts is not None:
-            raise ValueError(f'`heartbeat_restarts` belongs to kind = "push", not to "{self.kind}"')
-        if (self.delay_volatility_exponent is None) != (self.longest_delay_s is None):
-            raise ValueError("a delay that grows needs `delay_volatility_exponent` and `longest_delay_s`, both or neither")
-        if self.longest_delay_s is not None and not 0 < self.delay_s < self.longest_delay_s:
-            raise ValueError(f"`delay_s` is {self.delay_s:g}; expected above 0 and below `longest_delay_s`")
-        if self.kind == "continuous" and self.delay_s > 0:
-            raise ValueError("a continuous oracle has no delay; remove `delay_s` or choose another kind")
         return self
 
 
@@ -338,9 +308,7 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     tables, files = with_section_files(tables, path)
     job = parse_job(tables, str(path))
     variants = _variants(job, tables, str(path))
-    return LoadedJob(
-        job=job, variants=variants, path=path, text=text, overrides=list(overrides), section_files=files
-    )
+    return LoadedJob(job=job, variants=variants, path=path, text=text, overrides=list(overrides), section_files=files)
 
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:

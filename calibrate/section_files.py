@@ -31,7 +31,9 @@ def with_section_files(tables: dict[str, Any], job: Path) -> tuple[dict[str, Any
         name = table[KEY]
         try:
             if not isinstance(name, str):
-                raise UserError([Problem(f"{job}: {where}.{KEY}", f"found {name!r}; expected the name of a file in quotes")])
+                raise UserError(
+                    [Problem(f"{job}: {where}.{KEY}", f"found {name!r}; expected the name of a file in quotes")]
+                )
             found = read_section(folder / name, section, f"{job}: {where}.{KEY}")
         except UserError as error:
             problems.extend(error.problems)

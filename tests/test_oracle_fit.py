@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_rounds import made_log
+from made_world import made_log
 from scipy.stats import ks_2samp
 from statistical import SIGMAS, assert_close
 
@@ -13,7 +13,17 @@ from calibrate.errors import UserError
 from calibrate.fits.blocks import standard_errors
 from calibrate.fits.feed import Feed, simulate_rounds
 from calibrate.fits.feed_fit import fit_oracle
-from calibrate.fits.oracle import QUIET, beats_of, block_time, deviation_of, gaps, heartbeat_of, lateness_of, look_interval, moves
+from calibrate.fits.oracle import (
+    QUIET,
+    beats_of,
+    block_time,
+    deviation_of,
+    gaps,
+    heartbeat_of,
+    lateness_of,
+    look_interval,
+    moves,
+)
 from calibrate.fits.oracle_goodness import Gaps, gaps_made, recorded_storm, replayed_storm
 from calibrate.fits.result import WorldFit
 
@@ -86,7 +96,9 @@ def test_a_delay_that_grows_in_a_storm_is_recovered(exponent: float) -> None:
     rounds, _ = made_log(feed, days=200, seed=4, delay_s=40.0, exponent=exponent)
     quiet = moves(rounds) < QUIET * 0.005
     rng = np.random.default_rng(4)
-    late = lateness_of(rounds, beats_of(rounds, quiet, heartbeat_of(gaps(rounds), quiet, rounds.seconds, rng)), 1.0, rng)
+    late = lateness_of(
+        rounds, beats_of(rounds, quiet, heartbeat_of(gaps(rounds), quiet, rounds.seconds, rng)), 1.0, rng
+    )
     assert_close(late.exponent, late.exponent_error, exponent, resolution=0.5)
 
 

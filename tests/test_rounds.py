@@ -90,7 +90,9 @@ def test_iso_dates_are_read(form: str, tmp_path: Path) -> None:
 
 
 def test_columns_go_by_their_usual_names_and_others_are_left_alone(tmp_path: Path) -> None:
-    frame = table(note=["x"] * NUMBER).rename(columns={"round_id": "roundId", "updated_at": " Timestamp", "price": "ANSWER"})
+    frame = table(note=["x"] * NUMBER).rename(
+        columns={"round_id": "roundId", "updated_at": " Timestamp", "price": "ANSWER"}
+    )
     assert len(read_rounds(written(tmp_path, frame)).seconds) == NUMBER
 
 
@@ -154,7 +156,11 @@ def test_missing_rounds_are_left_out_on_request(tmp_path: Path) -> None:
         ("updated_at", START - 5, "updated_at, row 8: found 1699999995; expected times that rise from round to round"),
         ("round_id", FIRST + 3, f"round_id, row 8: found {FIRST + 3}; expected each round once"),
         ("round_id", "seven", "round_id, row 8: found seven; expected a whole number"),
-        ("price", 2000e8, "price, row 8: found 200000000000.0 (the first of 2 such rows); expected answers within a factor of 5"),
+        (
+            "price",
+            2000e8,
+            "price, row 8: found 200000000000.0 (the first of 2 such rows); expected answers within a factor of 5",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_its_row(column: str, value: object, expected: str, tmp_path: Path) -> None:

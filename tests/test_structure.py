@@ -16,6 +16,7 @@ LONGEST_FUNCTION = 100
 # Modules that import others of the package inside functions or for types alone, and why.
 DEFERRED = {
     "calibrate.cli": "help and mistakes answer before JAX is loaded",
+    "calibrate.cli_fit": "help and mistakes answer before JAX is loaded",
     "calibrate.pipeline": "figures are loaded only where they are drawn",
     "calibrate.market.files": "a job reads model files without loading the fit",
     "calibrate.terminal": "tables are shown without loading what made them",

@@ -37,7 +37,11 @@ def read_borrowers(path: Path, *, unit_usd: float = 1.0) -> Holdings:
     """Read and check borrowers; `unit_usd` is the worth of the unit in which collateral and debt stand. A table that holds a
     health factor is checked against it, which shows collateral and debt in different units."""
     table = read_table(path, "borrowers")
-    for what, names in (("what is put up", COLLATERAL), ("what is owed", DEBT), ("the liquidation threshold", THRESHOLD)):
+    for what, names in (
+        ("what is put up", COLLATERAL),
+        ("what is owed", DEBT),
+        ("the liquidation threshold", THRESHOLD),
+    ):
         table.require(what, names)
     table.done()
     collateral = table.numbers(*COLLATERAL, low=0.0, expected="an amount above 0")

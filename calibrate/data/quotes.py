@@ -46,7 +46,9 @@ def read_quotes(path: Path, *, pair: str | None = None, usd_price: float | None 
     table.done()
     chosen, name = _of_pair(table, pair)
     impact = table.numbers(*IMPACT, low=0.0, above=False, expected="an impact of at least 0, as a fraction")
-    table.wrong(chosen & (impact >= 1), table.name_of(*IMPACT), table.text(*IMPACT), "a fraction below 1 (is it in per cent?)")
+    table.wrong(
+        chosen & (impact >= 1), table.name_of(*IMPACT), table.text(*IMPACT), "a fraction below 1 (is it in per cent?)"
+    )
     size = _usd_sizes(table, name, usd_price)
     seconds = table.seconds(*TIME) if table.has(*TIME) else None
     if chosen.sum() < FEWEST_QUOTES:
@@ -55,7 +57,9 @@ def read_quotes(path: Path, *, pair: str | None = None, usd_price: float | None 
     size, impact = size[chosen], impact[chosen]
     notes = []
     if seconds is None:
-        return Quotes(size, impact, np.arange(len(size)), name, None, path.name, table.sha256, ("quotes have no times",))
+        return Quotes(
+            size, impact, np.arange(len(size)), name, None, path.name, table.sha256, ("quotes have no times",)
+        )
     seconds = seconds[chosen]
     order = np.argsort(seconds, kind="stable")
     batch = np.cumsum(np.diff(seconds[order], prepend=seconds[order[0]]) > BATCH_GAP_S)
@@ -72,7 +76,7 @@ def _of_pair(table: Checked, pair: str | None) -> tuple[np.ndarray, str]:
     elif table.has(*SOURCE) and table.has(*TARGET):
         pairs = np.char.add(np.char.add(table.text(*SOURCE), "/"), table.text(*TARGET))
     else:
-        return np.ones(table.rows, bool), pair or "all quotes"
+        return np.ones(table.rows, bool), pair or "one market"
     names, counts = np.unique(pairs, return_counts=True)
     if pair is None and len(names) == 1:
         pair = str(names[0])
@@ -80,7 +84,9 @@ def _of_pair(table: Checked, pair: str | None) -> tuple[np.ndarray, str]:
     if pair is None or not chosen.any():
         listed = ", ".join(str(names[i]) for i in np.argsort(-counts, kind="stable")[:60])
         found = f"found {len(names)} pairs" if pair is None else f"found no quotes of {pair!r}"
-        raise UserError([Problem(str(table.path), f"{found}; choose one with --pair (what is sold comes first): {listed}")])
+        raise UserError(
+            [Problem(str(table.path), f"{found}; choose one with --pair (what is sold comes first): {listed}")]
+        )
     return chosen, pair
 
 

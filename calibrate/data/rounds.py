@@ -50,10 +50,10 @@ def read_rounds(path: Path, *, allow_gaps: bool = False) -> Rounds:
     numbers = table.integers(*NUMBER) if table.has(*NUMBER) else None
     if table.rows < FEWEST_ROUNDS:
         table.add("", f"found {table.rows} rounds; expected at least {FEWEST_ROUNDS}; use a longer log")
-    if table.problems:
-        table.done()
+    table.done()
     notes: list[str] = []
     order = np.arange(table.rows) if numbers is None else _order(table, [int(n or 0) for n in numbers], notes)
+    table.done()
     seconds, answer = seconds[order], answer[order]
     follows = np.ones(len(order), bool)
     if numbers is not None:
@@ -90,7 +90,9 @@ def _no_hole(table: Checked, numbers: list[int], order: np.ndarray, allow_gaps: 
         todo = "fill in the log, or pass --allow-gaps to leave out what spans them"
         table.add(f"{table.name_of(*NUMBER)}, row {row + 1}", f"{found}; expected consecutive rounds; {todo}")
     elif hole.any():
-        notes.append(f"{int((steps[hole] - 1).sum()):,} rounds are missing in {int(hole.sum()):,} holes, which are left out")
+        notes.append(
+            f"{int((steps[hole] - 1).sum()):,} rounds are missing in {int(hole.sum()):,} holes, which are left out"
+        )
     return same & ~hole
 
 

@@ -152,7 +152,12 @@ def _parsed(content: bytes) -> tuple[pd.DataFrame, bool]:
         # Rows longer than the header would otherwise be cut with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype=str, index_col=False, keep_default_na=False, quoting=csv.QUOTE_MINIMAL
+            io.StringIO(text),
+            sep=separator,
+            dtype=str,
+            index_col=False,
+            keep_default_na=False,
+            quoting=csv.QUOTE_MINIMAL,
         )
     frame = frame[~(frame == "").all(axis=1)].reset_index(drop=True).fillna("")
     return frame, separator == ";" and bool(frame.apply(lambda c: c.str.fullmatch(r"\s*-?\d+,\d+\s*")).any(axis=None))

@@ -20,8 +20,9 @@ from calibrate.fits.result import Figure, Goodness, WorldFit, rounded
 
 SIDES = {1: "long", -1: "short"}
 MOST_PARTS = 3
-STEPS = 400
+STEPS, SETTLED = 400, 1e-4
 NARROWEST = 0.05  # spread of a part, in logarithms: narrower ones are single accounts
+CELL = 0.02  # of log-excess
 FEWEST_ACCOUNTS = 30
 FALLS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # adverse moves at which table and mixture are compared
 
@@ -85,7 +86,9 @@ def fit_book(holdings: Holdings, *, seed: int = 0, parts: int | None = None) -> 
         notes.append(f"{found} and are left out")
     rates = np.unique(holdings.maintenance)
     if len(rates) > 1:
-        notes.append(f"requirements differ between accounts ({rates[0]:.3g} to {rates[-1]:.3g}); each is measured by its own")
+        notes.append(
+            f"requirements differ between accounts ({rates[0]:.3g} to {rates[-1]:.3g}); each is measured by its own"
+        )
     return WorldFit(
         section="book",
         title=f"book of {int(sound.sum()):,} accounts",
@@ -115,15 +118,31 @@ def fit_book(holdings: Holdings, *, seed: int = 0, parts: int | None = None) -> 
 
 def _fit_side(accounts: Accounts, parts: int | None, rng: np.random.Generator) -> tuple[Mixture, np.ndarray]:
     """The mixture, and its flattened parameters on resampled accounts."""
-    tries = [_mixture(accounts.log_excess, accounts.weight, k) for k in ([parts] if parts else range(1, MOST_PARTS + 1))]
+    cells = _Cells.of(accounts.log_excess)
+    weight = cells.share(accounts.weight)
+    tries = [_mixture(cells.centre, weight, k) for k in ([parts] if parts else range(1, MOST_PARTS + 1))]
     mixture = min(tries, key=lambda m: _criterion(accounts, m))
     blocks = list(np.arange(len(accounts.weight))[:, None])
-
-    def again(rows: np.ndarray) -> np.ndarray:
-        weight = accounts.weight[rows] / accounts.weight[rows].sum()
-        return _improved(mixture, accounts.log_excess[rows], weight).flat()
-
+    again = lambda rows: _improved(mixture, cells.centre, cells.share(accounts.weight[rows], rows)).flat()  # noqa: E731
     return mixture, bootstrap(again, blocks, rng)
+
+
+class _Cells(NamedTuple):
+    """Narrow cells of log-excess, so that the time a fit takes does not grow with the number of accounts. They are narrower than
+    any part may be."""
+
+    centre: np.ndarray
+    of_account: np.ndarray
+
+    @classmethod
+    def of(cls, log_excess: np.ndarray) -> "_Cells":
+        low = log_excess.min()
+        cell = ((log_excess - low) / CELL).astype(int)
+        return cls(low + CELL * (np.arange(cell.max() + 1) + 0.5), cell)
+
+    def share(self, weight: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The weight in each cell; all add up to one."""
+        return np.bincount(self.of_account[rows], weight / weight.sum(), minlength=len(self.centre))
 
 
 def _criterion(accounts: Accounts, mixture: Mixture) -> float:
@@ -150,7 +169,7 @@ def _improved(mixture: Mixture, x: np.ndarray, weight: np.ndarray) -> Mixture:
         mean = (belongs * x[:, None]).sum(axis=0) / share
         spread = np.sqrt((belongs * (x[:, None] - mean) ** 2).sum(axis=0) / share)
         before, mixture = mixture, Mixture(share / share.sum(), mean, np.maximum(spread, NARROWEST))
-        if np.abs(mixture.flat() - before.flat()).max() < 1e-5:
+        if np.abs(mixture.flat() - before.flat()).max() < SETTLED:
             break
     order = np.argsort(mixture.mean)
     return Mixture(*(values[order] for values in mixture))
@@ -183,7 +202,9 @@ def _figures(side: str, share: float, accounts: Accounts, mixture: Mixture, resa
         for i, name in enumerate(names)
         if name != "weight" or len(mixture.weight) > 1
     ]
-    equal = Figure(f"{side}_accounts_of_one_size", accounts.equal_number, None, "that would tell as much as this side's")
+    equal = Figure(
+        f"{side}_accounts_of_one_size", accounts.equal_number, None, "that would tell as much as this side's"
+    )
     return [Figure(f"{side}_share", share, None, "of open interest"), equal, *parts]
 
 

@@ -88,7 +88,11 @@ def fit_depth(quotes: Quotes, *, seed: int = 0, largest_impact: float = LARGEST_
     fitted = cost(size, depth, crossover, half_spread)
     telling = fitted > 3 * curve.noise.floor
     misfit = float(np.sqrt(np.mean((log_cost / fitted - 1)[telling] ** 2)))
-    bend = "share of depth where impact bends to a square root" if curve.bends else "not determined by these quotes; see the notes"
+    bend = (
+        "share of depth where impact bends to a square root"
+        if curve.bends
+        else "not determined by these quotes; see the notes"
+    )
     return WorldFit(
         section="liquidity",
         title=f"depth of {quotes.pair}, {len(size):,} quotes in {len(numbers)} batches",
@@ -146,9 +150,7 @@ def _curve(size: np.ndarray, log_cost: np.ndarray, blocks: list[np.ndarray], rng
     return Curve(found, bootstrap(again, blocks, rng), noise)
 
 
-def _search(
-    size: np.ndarray, log_cost: np.ndarray, scale: np.ndarray, start: np.ndarray | None = None
-) -> np.ndarray:
+def _search(size: np.ndarray, log_cost: np.ndarray, scale: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
     """Logarithms of depth, crossover and half spread that miss least, in units of `scale`."""
     low = np.log([size.min() * 1e-3, SMALLEST_CROSSOVER, 1e-7])
     high = np.log([size.max() * 1e6, LARGEST_CROSSOVER, 0.1])
@@ -158,7 +160,8 @@ def _search(
     starts = [np.log([depth, eps, spread]) for eps in (0.01, 1.0, 100.0)] if start is None else [start]
     residuals = lambda p: (cost(size, *np.exp(p)) - log_cost) / scale  # noqa: E731
     tries = [
-        least_squares(residuals, np.clip(s, low + 1e-6, high - 1e-6), bounds=(low, high), loss="soft_l1") for s in starts
+        least_squares(residuals, np.clip(s, low + 1e-6, high - 1e-6), bounds=(low, high), loss="soft_l1")
+        for s in starts
     ]
     return min(tries, key=lambda found: found.cost).x
 
@@ -177,13 +180,18 @@ def _notes(quotes: Quotes, curve: Curve, largest_impact: float, largest_size: fl
     notes = []
     if high >= LARGEST_CROSSOVER / 2:
         found = f"cost grows in proportion to size up to {largest_size:,.0f} USD, or nearly"
-        notes.append(f"{found}: where impact turns to a square root is beyond these quotes (crossover at least {low:.2g})")
+        notes.append(
+            f"{found}: where impact turns to a square root is beyond these quotes (crossover at least {low:.2g})"
+        )
     if low <= 2 * SMALLEST_CROSSOVER:
         notes.append(f"cost grows as a square root from small sizes on: the crossover is at most {high:.2g}")
     beyond = int((quotes.impact > largest_impact).sum())
     if beyond:
         notes.append(f"{beyond} quotes with an impact above {largest_impact:g} are left out")
-    return [*notes, "volatility_exponent, recoveries and their shares are not in quotes of one moment and keep their defaults"]
+    return [
+        *notes,
+        "volatility_exponent, recoveries and their shares are not in quotes of one moment and keep their defaults",
+    ]
 
 
 def _goodness(size: np.ndarray, log_cost: np.ndarray, fitted: np.ndarray) -> list[Goodness]:

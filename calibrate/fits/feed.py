@@ -32,7 +32,12 @@ class MadeRounds(NamedTuple):
 
 
 def simulate_rounds(
-    feed: Feed, log_price: np.ndarray, delays_s: np.ndarray, rng: np.random.Generator, *, first_beat_s: float | None = None
+    feed: Feed,
+    log_price: np.ndarray,
+    delays_s: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    first_beat_s: float | None = None,
 ) -> MadeRounds:
     """The rounds of a feed on a path of log-prices, one for every look; `delays_s` is how long a report would take that is made
     at that look."""

@@ -69,7 +69,9 @@ def fit_oracle(
     made = gaps_made(rounds, feed, late_s, int(moved.sum()), rng)
     start = wildest_hour(rounds) if storm_start is None else storm_start
     if not rounds.seconds[0] <= start <= rounds.seconds[-1] - AROUND_S:
-        raise UserError(f"--storm: {hour_name(start)} is not in the log, which runs from {rounds.window[0]} to {rounds.window[1]}")
+        raise UserError(
+            f"--storm: {hour_name(start)} is not in the log, which runs from {rounds.window[0]} to {rounds.window[1]}"
+        )
     replays = replayed_storm(rounds, start, feed, late_s, rng)
 
     grows = late.exponent > CERTAIN * late.exponent_error
@@ -89,7 +91,12 @@ def fit_oracle(
         Figure("deviation_bps", deviation / BPS, deviation_error / BPS, "move that calls for a report"),
         Figure("heartbeat_s", heartbeat.seconds, heartbeat.standard_error, "longest time without a report"),
         Figure("delay_s", late.delay_s, late.delay_error, "from look to inclusion, at median volatility"),
-        Figure("delay_volatility_exponent", late.exponent, late.exponent_error, "power of volatility by which the delay grows"),
+        Figure(
+            "delay_volatility_exponent",
+            late.exponent,
+            late.exponent_error,
+            "power of volatility by which the delay grows",
+        ),
         Figure("delay_99_s", float(np.quantile(late_s, 0.99)), None, "delay exceeded once in a hundred reports"),
         Figure("look_s", look_s, None, "time between looks at the price, from the rhythm of short gaps"),
         Figure("block_s", block_s, None, "time between blocks, which divides all gaps"),
@@ -132,7 +139,9 @@ def _goodness(made: Gaps, recorded: Storm, replays: tuple[Storm, Storm], start: 
     hour = f"hour from {hour_name(start)}"
     quantiles = (0.05, 0.25, 0.5, 0.75, 0.99)
     rows = [
-        Goodness(f"gap, {100 * q:g} % quantile (s)", *(float(np.quantile(g, q)) for g in (made.recorded_s, made.made_s)))
+        Goodness(
+            f"gap, {100 * q:g} % quantile (s)", *(float(np.quantile(g, q)) for g in (made.recorded_s, made.made_s))
+        )
         for q in quantiles
     ]
     known = None if np.isnan(recorded.outrun_gap_s) else recorded.outrun_gap_s
@@ -141,7 +150,9 @@ def _goodness(made: Gaps, recorded: Storm, replays: tuple[Storm, Storm], start: 
         *rows,
         Goodness("volatility that the gaps need, over the log's own", 1.0, made.volatility_scale),
         Goodness(f"{hour}: rounds", recorded.rounds, mean.rounds, spread.rounds),
-        Goodness(f"{hour}: largest step (bps)", recorded.largest_step_bps, mean.largest_step_bps, spread.largest_step_bps),
+        Goodness(
+            f"{hour}: largest step (bps)", recorded.largest_step_bps, mean.largest_step_bps, spread.largest_step_bps
+        ),
         Goodness(f"{hour}: lag, s between outrun rounds", known, mean.outrun_gap_s, spread.outrun_gap_s),
     ]
 

@@ -44,7 +44,9 @@ def _oracle(fit: WorldFit) -> list[alt.LayerChart]:
             color=_two_colours(),
         )
     )
-    table = pd.DataFrame(late).assign(low=late["delay_s"] - 1.96 * late["error"], high=late["delay_s"] + 1.96 * late["error"])
+    table = pd.DataFrame(late).assign(
+        low=late["delay_s"] - 1.96 * late["error"], high=late["delay_s"] + 1.96 * late["error"]
+    )
     # In per cent a year, as a person says it.
     table["volatility"] *= 100
     power, level = fit.figure("delay_volatility_exponent").value, fit.figure("delay_s").value
@@ -65,11 +67,20 @@ def _depth(fit: WorldFit) -> list[alt.LayerChart]:
     curve[["cost", "low", "high"]] *= 1e4
     bottom = float(curve["low"].min()) / 8  # what is cheaper is noise, and would fill the picture
     quotes["cost"] = quotes["cost"].clip(lower=bottom)
-    x = alt.X("size_usd:Q", scale=alt.Scale(type="log", nice=False), title="Size sold at once, USD", axis=alt.Axis(format="~s"))
+    x = alt.X(
+        "size_usd:Q",
+        scale=alt.Scale(type="log", nice=False),
+        title="Size sold at once, USD",
+        axis=alt.Axis(format="~s"),
+    )
     scale = alt.Scale(type="log", domainMin=bottom, nice=False)
     y = alt.Y("cost:Q", scale=scale, title="Cost, bps (logarithmic axes)", axis=alt.Axis(format="~g"))
     dots = alt.Chart(quotes).mark_circle(color=BLUE, size=22, opacity=0.5).encode(x=x, y=y)
-    band = alt.Chart(curve).mark_area(color=VERMILLION, opacity=0.25).encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    band = (
+        alt.Chart(curve)
+        .mark_area(color=VERMILLION, opacity=0.25)
+        .encode(x=x, y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    )
     line = alt.Chart(curve).mark_line(color=VERMILLION, strokeWidth=2).encode(x=x, y=y)
     return [_panel([band, dots, line], height=1.4 * HEIGHT)]
 

@@ -15,7 +15,9 @@ def write_fit(path: Path, fit: WorldFit, *, command: str) -> None:
     try:
         write_text(path, fit_text(fit, command=command))
     except OSError as error:
-        raise UserError([Problem(str(path), f"cannot be written ({error.strerror}); choose another --output")]) from None
+        raise UserError(
+            [Problem(str(path), f"cannot be written ({error.strerror}); choose another --output")]
+        ) from None
 
 
 def fit_text(fit: WorldFit, *, command: str) -> str:

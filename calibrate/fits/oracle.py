@@ -22,7 +22,9 @@ from calibrate.fits.blocks import blocks_of_time, bootstrap, standard_errors
 from calibrate.units import SECONDS_PER_YEAR
 
 EDGE_WINDOW = 0.1  # moves within this share of a candidate are counted on either side of it
-EDGE_EVIDENCE = 10.0  # log-likelihood by which an edge must beat none: chance gives it in far less than one log in 1,000
+EDGE_EVIDENCE = (
+    10.0  # log-likelihood by which an edge must beat none: chance gives it in far less than one log in 1,000
+)
 QUIET = 0.96  # of the deviation: smaller moves have another reason than their size
 CLUSTER = 0.05  # gaps this close to the heartbeat belong to it
 NEIGHBOURS = 49  # quiet rounds among which the earliest is looked for
@@ -65,7 +67,9 @@ class Lateness(NamedTuple):
 
 def moves(rounds: Rounds) -> np.ndarray:
     """Size of the relative change that each round reports, NaN where it does not follow the one before."""
-    change = np.abs(np.diff(rounds.answer, prepend=rounds.answer[0]) / np.concatenate([rounds.answer[:1], rounds.answer[:-1]]))
+    change = np.abs(
+        np.diff(rounds.answer, prepend=rounds.answer[0]) / np.concatenate([rounds.answer[:1], rounds.answer[:-1]])
+    )
     return np.where(rounds.follows, change, np.nan)
 
 
@@ -205,7 +209,9 @@ def lateness_of(rounds: Rounds, beats: Beats, block_s: float, rng: np.random.Gen
     level, exponent = _power_law(y, late).tolist()
     errors = standard_errors(bootstrap(lambda rows: _power_law(y[rows], late[rows]), blocks, rng))
     trust = _reliability(rounds, rounds.seconds[beats.rounds] - 1)
-    return Lateness(level, exponent / trust, float(np.hypot(errors[0], block_s / np.sqrt(12))), float(errors[1]) / trust)
+    return Lateness(
+        level, exponent / trust, float(np.hypot(errors[0], block_s / np.sqrt(12))), float(errors[1]) / trust
+    )
 
 
 def _reliability(rounds: Rounds, at: np.ndarray) -> float:

@@ -78,7 +78,9 @@ def replayed_storm(
     for _ in range(REPLAYS):
         at = begin + feed.look_s * (rng.random() + np.arange(int((AROUND_S + 2 * feed.heartbeat_s) // feed.look_s)))
         path = np.interp(at, rounds.seconds, np.log(rounds.answer))
-        made = simulate_rounds(feed, path, _runs_of(feed, late_s, len(at), rng), rng, first_beat_s=rng.random() * feed.heartbeat_s)
+        made = simulate_rounds(
+            feed, path, _runs_of(feed, late_s, len(at), rng), rng, first_beat_s=rng.random() * feed.heartbeat_s
+        )
         replays.append(_storm(at[0] + made.seconds, made.log_answer, start, feed.deviation))
     figures = np.array(replays)
     known = np.where(np.isfinite(figures).any(axis=0), figures, 0.0)

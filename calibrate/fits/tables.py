@@ -7,7 +7,9 @@ from calibrate.fits.result import WorldFit
 
 
 def tables_of(fit: WorldFit) -> list[Table]:
-    figures = Table(title=fit.title, box=box.SIMPLE, title_justify="left", caption=f"standard errors: {fit.errors_from}")
+    figures = Table(
+        title=fit.title, box=box.SIMPLE, title_justify="left", caption=f"standard errors: {fit.errors_from}"
+    )
     figures.caption_justify = "left"
     for heading in ("", "value", "standard error", "what it is"):
         figures.add_column(heading, justify="right" if heading in ("value", "standard error") else "left")
