@@ -2,9 +2,9 @@
 
 An oracle turns the market's log-price into the log-price that the venue acts on. `ExactOracle` reports every step;
 `PushOracle` reports when the price has moved by a threshold or a heartbeat has run out, as Chainlink's feeds do; both may
-reach the venue some steps late, later in a storm. `ContinuousOracle` watches between the steps too: it draws the extremes within the step from
-the Brownian bridge (Glasserman 2004, section 6.4), which is exact for the diffusion, so that the trigger does not depend on
-the step. Longs are judged at the lowest and shorts at the highest price that the venue saw in the step.
+reach the venue some steps late, later in a storm. `ContinuousOracle` watches between the steps too: it draws the extremes
+within the step from the Brownian bridge (Glasserman 2004, section 6.4), which is exact for the diffusion, so that the trigger
+does not depend on the step. Longs are judged at the lowest and shorts at the highest price that the venue saw in the step.
 """
 
 from abc import abstractmethod

@@ -27,7 +27,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     debt = accounts.notional_usd * (1 - accounts.collateral)
     kept = debt > 0
     tables = {
-        "fit-oracle": {"round_id": np.arange(len(rounds.seconds)), "updated_at": rounds.seconds.astype(int), "price": rounds.answer},
+        "fit-oracle": {
+            "round_id": np.arange(len(rounds.seconds)), "updated_at": rounds.seconds.astype(int), "price": rounds.answer,
+        },
         "fit-depth": {"size_usd": quotes.size_usd, "impact": quotes.impact, "time": 1_700_000_000 + 3600 * quotes.batch},
         "fit-book": {
             "collateral": accounts.notional_usd[kept], "debt": debt[kept], "threshold": 1 - accounts.maintenance[kept],

@@ -29,7 +29,11 @@ heartbeat_restarts = false
 [fit]
 source = "log.csv"
 """
-BOOK = '[book]\nopen_interest_usd = 1e6\ncohorts = [{ side = "short", share = 1, mixture = [{ weight = 1, median_excess = 1, spread = 1 }] }]\n'
+BOOK = """\
+[book]
+open_interest_usd = 1e6
+cohorts = [{ side = "short", share = 1, mixture = [{ weight = 1, median_excess = 1, spread = 1 }] }]
+"""
 
 
 def job(folder: Path, oracle: str, more: str = "", **files: str) -> Path:

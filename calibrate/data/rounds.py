@@ -6,6 +6,7 @@ ratios matter, so their decimals do not, but they must be the same throughout.
 """
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,7 +72,7 @@ def _order(table: Checked, numbers: list[int], notes: list[str]) -> np.ndarray:
     """Rows in order of their round numbers, each of which should be there once."""
     order = np.array(sorted(range(len(numbers)), key=lambda i: numbers[i]))
     twice = np.zeros(len(numbers), bool)
-    for before, after in zip(order[:-1], order[1:], strict=True):
+    for before, after in pairwise(order):
         twice[after] = numbers[before] == numbers[after]
     table.wrong(twice, table.name_of(*NUMBER), numbers, "each round once")
     if (order != np.arange(len(order))).any():
@@ -81,8 +82,8 @@ def _order(table: Checked, numbers: list[int], notes: list[str]) -> np.ndarray:
 
 def _no_hole(table: Checked, numbers: list[int], order: np.ndarray, allow_gaps: bool, notes: list[str]) -> np.ndarray:
     """Whether each round but the first is the next of the same aggregator."""
-    same = np.array([a >> AGGREGATOR_BITS == b >> AGGREGATOR_BITS for a, b in zip(numbers, numbers[1:], strict=False)])
-    steps = np.array([min(b - a, 2**62) for a, b in zip(numbers, numbers[1:], strict=False)])
+    same = np.array([a >> AGGREGATOR_BITS == b >> AGGREGATOR_BITS for a, b in pairwise(numbers)])
+    steps = np.array([min(b - a, 2**62) for a, b in pairwise(numbers)])
     hole = same & (steps > 1)
     if hole.any() and not allow_gaps:
         row, missing = int(order[int(np.argmax(hole)) + 1]), int((steps[hole] - 1).sum())

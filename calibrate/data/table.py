@@ -90,7 +90,7 @@ class Checked:
         self.wrong(~((milliseconds >= EARLIEST_MS) & (milliseconds < LATEST_MS)), column, shown, expected)
         return milliseconds / 1000
 
-    def wrong(self, rows: np.ndarray, column: str, shown: Sequence[object], expected: str) -> None:
+    def wrong(self, rows: np.ndarray, column: str, shown: Sequence[object] | np.ndarray, expected: str) -> None:
         """One problem for all rows that are wrong, placed at the first of them."""
         if not rows.any():
             return

@@ -22,7 +22,7 @@ def figure_of(fit: WorldFit) -> alt.VConcatChart:
 def _subtitle(fit: WorldFit) -> str:
     return {
         "oracle": "Gaps between rounds as recorded and as the fitted feed makes them; delays against volatility, bars 95 %.",
-        "liquidity": "Dots are quotes, on the axis if cheaper; the line is the fit, the band its 95 % interval over resampled batches.",
+        "liquidity": "Dots are quotes, on the axis if cheaper; the line is the fit, the band its 95 % interval over batches.",
         "book": "Steps are accounts, weighted by size; lines are the fit, bands 95 % intervals over resampled accounts.",
     }[fit.section]
 
