@@ -22,7 +22,7 @@ from calibrate.fits.blocks import blocks_of_time, bootstrap, standard_errors
 from calibrate.units import SECONDS_PER_YEAR
 
 EDGE_WINDOW = 0.1  # moves within this share of a candidate are counted on either side of it
-# Log-likelihood by which an edge must beat none: chance gives as much in far less than one log in 1,000.
+# Log-likelihood by which an edge must beat none; by chance a given move has that less than once in 100,000 times (Wilks 1938).
 EDGE_EVIDENCE = 10.0
 QUIET = 0.96  # of the deviation: smaller moves have another reason than their size
 CLUSTER = 0.05  # gaps this close to the heartbeat belong to it
