@@ -15,7 +15,8 @@ from calibrate.book import Book, Cohort, lay_out
 from calibrate.data.positions import read_positions
 from calibrate.delay import delay_of
 from calibrate.errors import Problem, UserError
-from calibrate.job import CohortSection, Job, LoadedJob, OracleSection
+from calibrate.job import CohortSection, Job, LoadedJob
+from calibrate.job_oracle import OracleSection
 from calibrate.liquidity import Liquidity
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.files import read_model
@@ -143,7 +144,12 @@ def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
 
 
 def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
-    delay = delay_of(round(section.delay_s / step_s))
+    growth, longest = section.delay_volatility_exponent, section.longest_delay_s or 0.0
+    delay = delay_of(
+        round(section.delay_s / step_s),
+        growth=None if growth is None else jnp.asarray(growth, dtype),
+        longest=round(longest / step_s),
+    )
     if section.kind == "exact":
         return ExactOracle(delay)
     if section.kind == "continuous":
@@ -151,7 +157,12 @@ def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
     assert section.deviation_bps is not None
     assert section.heartbeat_s is not None
     deviation, heartbeat = section.deviation_bps * BPS, section.heartbeat_s / SECONDS_PER_YEAR
-    return PushOracle(deviation=jnp.asarray(deviation, dtype), heartbeat=jnp.asarray(heartbeat, dtype), delay=delay)
+    return PushOracle(
+        deviation=jnp.asarray(deviation, dtype),
+        heartbeat=jnp.asarray(heartbeat, dtype),
+        delay=delay,
+        restarts=section.heartbeat_restarts is not False,
+    )
 
 
 def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity:
@@ -189,7 +200,8 @@ def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, f
     else:
         assert section.cohorts is not None
         assert section.open_interest_usd is not None
-        cohorts = [_mixture_cohort(cohort, reference) for cohort in section.cohorts]
+        ratio = {"initial": 1.0, "maintenance": loaded.job.policy.initial_ratio.value}
+        cohorts = [_mixture_cohort(cohort, reference / ratio[cohort.requirement]) for cohort in section.cohorts]
         open_interest_usd = section.open_interest_usd
     book = lay_out(
         cohorts,
@@ -201,8 +213,8 @@ def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, f
     return book, open_interest_usd
 
 
-def _mixture_cohort(section: CohortSection, reference: float) -> Cohort:
-    """Collateral `reference * (1 + excess)`, the excess a mixture of lognormals; quantiles by inverting its distribution."""
+def _mixture_cohort(section: CohortSection, requirement: float) -> Cohort:
+    """Collateral `requirement * (1 + excess)`, the excess a mixture of lognormals; quantiles by inverting its distribution."""
     weights = np.array([part.weight for part in section.mixture])
     logs = np.log([part.median_excess for part in section.mixture])
     spreads = np.array([part.spread for part in section.mixture])
@@ -212,7 +224,7 @@ def _mixture_cohort(section: CohortSection, reference: float) -> Cohort:
 
     def quantile(wanted: np.ndarray) -> np.ndarray:
         # The riskiest account sits right at the requirement; the safest end of the grid stands for all beyond it.
-        return reference * (1 + np.where(wanted <= share[0], 0.0, np.interp(wanted, share, excess)))
+        return requirement * (1 + np.where(wanted <= share[0], 0.0, np.interp(wanted, share, excess)))
 
     return Cohort(1 if section.side == "long" else -1, section.share, quantile)
 

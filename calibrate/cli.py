@@ -6,18 +6,17 @@ inside the commands, so that `--help` answers at once.
 
 import datetime
 import json
-import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibrate import cli_data
+from calibrate import cli_data, cli_fit
 from calibrate.errors import UserError
+from calibrate.interruption import interruptible as _interruptible
+from calibrate.interruption import stop_at_once as _stop_at_once
 
 if TYPE_CHECKING:
     from calibrate.job import LoadedJob
@@ -29,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_fit.app)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (TOML).", show_default=False)]
 Overrides = Annotated[
@@ -272,27 +272,6 @@ def _print(*tables: Any) -> None:
 
 def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
-
-
-_INTERRUPTED = "interrupted; nothing was written"
-
-
-def _stop_at_once(*_: object) -> None:
-    os.write(2, f"{_INTERRUPTED}\n".encode())
-    os._exit(130)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """In here an interruption unwinds, so that what is half written is removed. Outside, while JAX is being imported, it ends
-    the program at once: raised inside an import it may be lost, or come out as another error."""
-    if signal.getsignal(signal.SIGINT) is _stop_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(_INTERRUPTED, err=True)
-        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -2,16 +2,14 @@
 
 import datetime
 import json
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from calibrate.errors import Problem, UserError
+from calibrate.interruption import interruptible
 
 app = typer.Typer(help="Check candle files, mend them, download them, or make some up.", no_args_is_help=True)
 
@@ -51,7 +49,7 @@ def check(
     from calibrate.terminal_data import check_lines
 
     wishes = dict(_key_and_value(text) for text in where or [])
-    with _interruptible("interrupted; nothing was written"), Live() as live:
+    with interruptible("interrupted; nothing was written"), Live() as live:
         checked = check_candles(candles, where=wishes, zone=timezone, repairs=fix or [], output=output, listener=live)
     if as_json:
         _print_json(
@@ -98,7 +96,7 @@ def fetch(
     from calibrate.terminal_data import check_lines
 
     kept = f"interrupted; what was downloaded is kept in {output}.part, and the same command goes on from there"
-    with _interruptible(kept), Live() as live:
+    with interruptible(kept), Live() as live:
         market = Market(venue, symbol, interval, tell=live.note)
         got = download(market, *span, output, live)
         checked = check_candles(output)
@@ -130,7 +128,7 @@ def sample(
     check_target(output)
     read = read_model(find_model(model))
     command = f"calibrate data sample --model {Path(model).stem} --bars {bars} --minutes {minutes} --seed {seed}"
-    with _interruptible("interrupted; nothing was written"):
+    with interruptible("interrupted; nothing was written"):
         candles = made_up_candles(read.parameters, bars=bars, minutes_per_bar=minutes, seed=seed)
         note = {"made up": "no market ever traded at these prices", "model": read.family, "command": command}
         write_candles(output, candles, note=note)
@@ -166,14 +164,3 @@ def _print(*parts: Any) -> None:
 
 def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
-
-
-@contextmanager
-def _interruptible(said: str) -> Iterator[None]:
-    """In here an interruption unwinds, so that what is half written is removed."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(said, err=True)
-        raise typer.Exit(130) from None

@@ -15,8 +15,10 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
+from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
+from calibrate.section_files import with_section_files
 
 
 class MarketSection(Section):
@@ -35,26 +37,6 @@ class MarketSection(Section):
             )
         if self.volatility is not None and self.initial_volatility is not None:
             raise ValueError("`initial_volatility` has no meaning with a constant `volatility`; remove one of them")
-        return self
-
-
-class OracleSection(Section):
-    """`exact` shows the market price of every step, `push` reports on a deviation or a heartbeat, both `delay_s` late;
-    `continuous` watches between the steps, without delay."""
-
-    kind: Literal["exact", "push", "continuous"]
-    deviation_bps: Positive | None = None
-    heartbeat_s: Positive | None = None
-    delay_s: NotNegative = 0.0
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> "OracleSection":
-        if self.kind == "push" and (self.deviation_bps is None or self.heartbeat_s is None):
-            raise ValueError("a push oracle needs `deviation_bps` and `heartbeat_s`")
-        if self.kind != "push" and (self.deviation_bps is not None or self.heartbeat_s is not None):
-            raise ValueError(f'`deviation_bps` and `heartbeat_s` belong to kind = "push", not to "{self.kind}"')
-        if self.kind == "continuous" and self.delay_s > 0:
-            raise ValueError("a continuous oracle has no delay; remove `delay_s` or choose another kind")
         return self
 
 
@@ -81,7 +63,7 @@ class LiquiditySection(Section):
 
 
 class MixturePart(Section):
-    """Accounts whose collateral exceeds the initial requirement by a lognormal factor: collateral = requirement times
+    """Accounts whose collateral exceeds the requirement by a lognormal factor: collateral = requirement times
     (1 + excess), `median_excess` its median, `spread` the standard deviation of its logarithm."""
 
     weight: Positive
@@ -90,8 +72,11 @@ class MixturePart(Section):
 
 
 class CohortSection(Section):
+    """Accounts of one side. What their collateral exceeds is the initial requirement, or that of maintenance."""
+
     side: Literal["long", "short"]
     share: Positive
+    requirement: Literal["initial", "maintenance"] = "initial"
     mixture: list[MixturePart] = Field(min_length=1)
 
 
@@ -284,13 +269,15 @@ class Job(Section):
 
 
 class LoadedJob(Section):
-    """A job, the file it came from, the overrides that were applied, and the job as each of its scenarios changes it."""
+    """A job, the file it came from, the overrides that were applied, the job as each of its scenarios changes it, and the files
+    that its sections were taken from."""
 
     job: Job
     variants: dict[str, Job] = Field(default_factory=dict)
     path: Path
     text: str
     overrides: list[str]
+    section_files: list[Path] = Field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -318,9 +305,10 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         raise UserError([Problem(str(path), f"is not valid TOML: {error}")]) from None
     problems = [problem for override in overrides if (problem := _apply(tables, override)) is not None]
     raise_all(problems)
+    tables, files = with_section_files(tables, path)
     job = parse_job(tables, str(path))
     variants = _variants(job, tables, str(path))
-    return LoadedJob(job=job, variants=variants, path=path, text=text, overrides=list(overrides))
+    return LoadedJob(job=job, variants=variants, path=path, text=text, overrides=list(overrides), section_files=files)
 
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:

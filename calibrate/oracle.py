@@ -2,9 +2,9 @@
 
 An oracle turns the market's log-price into the log-price that the venue acts on. `ExactOracle` reports every step;
 `PushOracle` reports when the price has moved by a threshold or a heartbeat has run out, as Chainlink's feeds do; both may
-reach the venue some steps late. `ContinuousOracle` watches between the steps too: it draws the extremes within the step from
-the Brownian bridge (Glasserman 2004, section 6.4), which is exact for the diffusion, so that the trigger does not depend on
-the step. Longs are judged at the lowest and shorts at the highest price that the venue saw in the step.
+reach the venue some steps late, later in a storm. `ContinuousOracle` watches between the steps too: it draws the extremes
+within the step from the Brownian bridge (Glasserman 2004, section 6.4), which is exact for the diffusion, so that the trigger
+does not depend on the step. Longs are judged at the lowest and shorts at the highest price that the venue saw in the step.
 """
 
 from abc import abstractmethod
@@ -16,12 +16,13 @@ from jaxtyping import Array, Float
 
 from calibrate.delay import Delay
 from calibrate.extremes import larger, smaller
-from calibrate.units import Index, PerPath, Scalar
+from calibrate.units import Index, IndexPerPath, PerPath, Scalar
 
 
 class StepOfPrice(NamedTuple):
     """The market's log-price around one step: at its start, before its jump, at its end; and the step's diffusive
-    variance and uniforms from which extremes in between are drawn (None unless the oracle is continuous)."""
+    variance and uniforms from which extremes in between are drawn (None unless the oracle is continuous). `log_volatility`
+    is relative to the median; only a delay that grows with volatility asks for it."""
 
     start: PerPath
     before_jump: PerPath
@@ -29,6 +30,7 @@ class StepOfPrice(NamedTuple):
     variance: PerPath
     low_uniform: PerPath | None
     high_uniform: PerPath | None
+    log_volatility: PerPath | None = None
 
 
 class OracleView(NamedTuple):
@@ -40,11 +42,13 @@ class OracleView(NamedTuple):
 
 
 class OracleState(NamedTuple):
-    """The last report, its age in years, and the reports that are under way."""
+    """The last report, the age in years of what the heartbeat counts from, the reports that are under way, and the step whose
+    report each path sees, where paths differ in it."""
 
     reported: PerPath
     age: PerPath
     under_way: Float[Array, "delay path"]
+    place: IndexPerPath | None
 
 
 class Oracle(eqx.Module):
@@ -53,13 +57,20 @@ class Oracle(eqx.Module):
     delay: eqx.AbstractVar[Delay]
 
     def start(self, log_price: PerPath) -> OracleState:
-        return OracleState(log_price, jnp.zeros_like(log_price), self.delay.empty_line(log_price))
+        line, place = self.delay.empty_line(log_price), self.delay.first_place(log_price)
+        return OracleState(log_price, jnp.zeros_like(log_price), line, place)
 
     def _delayed(
-        self, state: OracleState, reported: PerPath, age: PerPath, index: Index
+        self, state: OracleState, reported: PerPath, age: PerPath, index: Index, price: StepOfPrice
     ) -> tuple[OracleState, OracleView]:
-        under_way, seen = self.delay.through(state.under_way, index, reported)
-        return OracleState(reported, age, under_way), OracleView(seen, seen, seen)
+        if state.place is None:
+            under_way, seen = self.delay.through(state.under_way, index, reported)
+            return OracleState(reported, age, under_way, None), OracleView(seen, seen, seen)
+        assert price.log_volatility is not None
+        under_way, place, seen = self.delay.through_at_own_pace(
+            state.under_way, state.place, index, reported, price.log_volatility
+        )
+        return OracleState(reported, age, under_way, place), OracleView(seen, seen, seen)
 
     @abstractmethod
     def step(self, state: OracleState, price: StepOfPrice, index: Index, dt: Scalar) -> tuple[OracleState, OracleView]:
@@ -73,21 +84,26 @@ class ExactOracle(Oracle):
 
     def step(self, state: OracleState, price: StepOfPrice, index: Index, dt: Scalar) -> tuple[OracleState, OracleView]:
         del dt
-        return self._delayed(state, price.end, state.age, index)
+        return self._delayed(state, price.end, state.age, index, price)
 
 
 class PushOracle(Oracle):
-    """Reports when the log-price has moved by `deviation` or the report is `heartbeat` years old, `delay` later."""
+    """Reports when the log-price has moved by `deviation` or the heartbeat of so many years has run out, `delay` later. Either
+    every report restarts the heartbeat, or it is a clock that runs on whatever is reported in between."""
 
     deviation: Scalar
     heartbeat: Scalar
     delay: Delay
+    restarts: bool = eqx.field(static=True, default=True)
 
     def step(self, state: OracleState, price: StepOfPrice, index: Index, dt: Scalar) -> tuple[OracleState, OracleView]:
         age = state.age + dt
         # Half a step of slack: adding steps up in floating point must not put a heartbeat off by one of them.
-        due = (jnp.abs(price.end - state.reported) >= self.deviation) | (age >= self.heartbeat - dt / 2)
-        return self._delayed(state, jnp.where(due, price.end, state.reported), jnp.where(due, 0.0, age), index)
+        beat = age >= self.heartbeat - dt / 2
+        due = (jnp.abs(price.end - state.reported) >= self.deviation) | beat
+        # A clock takes along what it is late by, so that it keeps its pace whatever the step.
+        age = jnp.where(due, 0.0, age) if self.restarts else jnp.where(beat, age - self.heartbeat, age)
+        return self._delayed(state, jnp.where(due, price.end, state.reported), age, index, price)
 
 
 class ContinuousOracle(Oracle):
@@ -102,7 +118,7 @@ class ContinuousOracle(Oracle):
         assert price.high_uniform is not None
         lowest = smaller(_bridge_extreme(price, price.low_uniform, -1.0), price.end)
         highest = larger(_bridge_extreme(price, price.high_uniform, 1.0), price.end)
-        return OracleState(price.end, state.age, state.under_way), OracleView(price.end, lowest, highest)
+        return OracleState(price.end, state.age, state.under_way, None), OracleView(price.end, lowest, highest)
 
 
 def _bridge_extreme(price: StepOfPrice, uniform: PerPath, sign: float) -> PerPath:

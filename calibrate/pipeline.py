@@ -445,7 +445,7 @@ def other_inputs(loaded: LoadedJob) -> list[Path]:
     jobs = (loaded.job, *loaded.variants.values())
     models = [model_path(job.market.model, loaded) for job in jobs if job.market.model is not None]
     positions = [loaded.folder / job.book.positions for job in jobs if job.book.positions is not None]
-    return list(dict.fromkeys([*models, *positions]))
+    return list(dict.fromkeys([*models, *positions, *loaded.section_files]))
 
 
 def peak_memory_mb() -> float:

@@ -179,6 +179,7 @@ def step(
         variance=move.volatility**2 * dt,
         low_uniform=within[0],
         high_uniform=within[1],
+        log_volatility=move.log_volatility,
     )
     oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)

@@ -65,6 +65,9 @@ class Rules:
     deviation: float
     heartbeat_years: float
     oracle_delay_steps: int
+    heartbeat_restarts: bool = True
+    oracle_delay_exponent: float = 0.0
+    longest_oracle_delay_steps: int | None = None  # None: no limit
     # 4. Margin
     memory_years: float
     horizon_of_margin_years: float
@@ -149,13 +152,14 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
     book = Book(accounts, steps=len(draws.z1), requirement=margin.requirements[0])
     ledger = Ledger(rules)
     for t in range(1, len(draws.z1) + 1):
-        depth = rules.depth * math.exp(-rules.depth_exponent * market.log_volatility)
+        log_volatility = market.log_volatility
+        depth = rules.depth * math.exp(-rules.depth_exponent * log_volatility)
         market.move(draws.z1[t - 1], draws.z2[t - 1], draws.u[t - 1])
         liquidity.decay()
         displacement = liquidity.displacement(depth)
         log_price = market.log_price - displacement
 
-        oracle.look(log_price)
+        oracle.look(log_price, log_volatility)
         margin.update(oracle.seen - oracle.seen_before)
         low = high = oracle.seen
         if rules.oracle == "continuous":
@@ -264,26 +268,47 @@ class Oracle:
         self.rules = rules
         self.reports = [0.0]
         self.age_steps = 0
+        self.beats = 0
+        self.newest = 0
         self.seen = 0.0
         self.seen_before = 0.0
 
-    def look(self, log_price: float) -> None:
+    def look(self, log_price: float, log_volatility: float) -> None:
         self.seen_before = self.seen
         self.reports.append(self.next_report(log_price))
-        delay = 0 if self.rules.oracle == "continuous" else self.rules.oracle_delay_steps
-        self.seen = self.reports[max(len(self.reports) - 1 - delay, 0)]
+        arrived = len(self.reports) - 1 - self.delay_steps(log_volatility)
+        self.newest = max(self.newest, arrived)
+        self.seen = self.reports[self.newest]
+
+    def delay_steps(self, log_volatility: float) -> int:
+        rules = self.rules
+        if rules.oracle == "continuous":
+            return 0
+        grown = math.floor(rules.oracle_delay_steps * math.exp(rules.oracle_delay_exponent * log_volatility) + 0.5)
+        longest = rules.longest_oracle_delay_steps
+        return grown if longest is None else min(grown, longest)
 
     def next_report(self, log_price: float) -> float:
         rules = self.rules
         if rules.oracle != "push":
             return log_price
         self.age_steps += 1
-        # A heartbeat of a whole number of steps must not be missed by a rounding error in step_years.
-        too_old = self.age_steps >= rules.heartbeat_years / rules.step_years * (1.0 - 1e-9)
-        if too_old or abs(log_price - self.reports[-1]) >= rules.deviation:
-            self.age_steps = 0
+        if self.beat() or abs(log_price - self.reports[-1]) >= rules.deviation:
+            if rules.heartbeat_restarts:
+                self.age_steps = 0
             return log_price
         return self.reports[-1]
+
+    def beat(self) -> bool:
+        """Whether the heartbeat has run out. A clock counts its beats from the start, to the nearest step."""
+        steps = self.rules.heartbeat_years / self.rules.step_years
+        if self.rules.heartbeat_restarts:
+            # A heartbeat of a whole number of steps must not be missed by a rounding error in step_years.
+            return self.age_steps >= steps * (1.0 - 1e-9)
+        if self.age_steps + 0.5 < (self.beats + 1) * steps:
+            return False
+        self.beats += 1
+        return True
 
 
 def extremes(market: Market, displacement: float, u_low: float, u_high: float) -> tuple[float, float]:

@@ -25,6 +25,13 @@ VARIANTS = {
     },
     "no delays, deep fund": {"oracle_delay_steps": 0, "keeper_delay_steps": 0, "fund": 0.05},
     "exact oracle, stressed volatility, margin in small steps": {"oracle": "exact", **ANTI_PROCYCLICAL},
+    "a clock for a heartbeat, delay that grows with volatility": {
+        "heartbeat_restarts": False,
+        "heartbeat_years": 30.37 * MINUTE,
+        "oracle_delay_steps": 3,
+        "oracle_delay_exponent": 0.8,
+        "longest_oracle_delay_steps": 6,
+    },
 }
 # The brute-force simulator's name for each of the engine's outcomes.
 SAME = {"margin_mean": "initial_margin"} | {

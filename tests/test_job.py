@@ -81,6 +81,13 @@ MISTAKES = {
         ["oracle.kind=push", "oracle.deviation_bps=10"], "oracle", ["needs `deviation_bps` and `heartbeat_s`"],
     ),
     "heartbeat without push": (["oracle.heartbeat_s=60"], "oracle", ['belong to kind = "push"', '"exact"']),
+    "clock without push": (["oracle.heartbeat_restarts=false"], "oracle", ['`heartbeat_restarts` belongs to kind = "push"']),
+    "growth without end": (
+        ["oracle.delay_s=60", "oracle.delay_volatility_exponent=0.5"], "oracle", ["needs", "`longest_delay_s`, both or neither"],
+    ),
+    "growth of nothing": (
+        ["oracle.delay_volatility_exponent=0.5", "oracle.longest_delay_s=60"], "oracle", ["`delay_s` is 0; expected above 0"],
+    ),
     "delay between the steps": (["oracle.kind=continuous", "oracle.delay_s=60"], "oracle", ["remove `delay_s`"]),
     "delay beyond the horizon": (["oracle.delay_s=1e12"], "oracle.delay_s", ["is 1e+12 s", "horizon of 86400 s"]),
     "keepers after the horizon": (["venue.keeper_delay_s=1e6"], "venue.keeper_delay_s", ["is 1e+06 s", "86400 s"]),

@@ -56,6 +56,44 @@ def test_a_push_oracle_reports_when_its_heartbeat_has_run_out() -> None:
     assert seen(push(10.0, 3), prices) == [0.0, 0.0, 0.375, 0.375, 0.375, 0.75, 0.75, 0.75]
 
 
+def test_a_clock_runs_on_whatever_is_reported_in_between() -> None:
+    prices = [0.0, 1.0, 1.125, 1.25, 1.375, 1.5]
+    clock = PushOracle(jnp.float32(0.5), jnp.float32(3 * MINUTE), delay_of(0), restarts=False)
+    # Reported in the second minute for its size, and in the third and sixth because the clock strikes.
+    assert seen(clock, prices) == [0.0, 1.0, 1.125, 1.125, 1.125, 1.5]
+
+
+def test_a_clock_keeps_its_pace_whatever_the_step() -> None:
+    """A beat of two and a quarter minutes is heard in the nearest minute, and not a quarter of a minute later every time."""
+    prices = [float(i) for i in range(1, 19)]
+    clock = PushOracle(jnp.float32(100.0), jnp.float32(2.25 * MINUTE), delay_of(0), restarts=False)
+    reports = 1 + np.flatnonzero(np.diff([0.0, *seen(clock, prices)]))
+    assert reports.tolist() == [2, 4, 7, 9, 11, 13, 16, 18]
+
+
+def test_a_delay_that_grows_with_volatility_by_hand() -> None:
+    """Twice the volatility, twice the delay, at most four steps; and never anything older than what was seen before."""
+    oracle = ExactOracle(delay_of(1, growth=jnp.float32(1.0), longest=4))
+    levels = [1, 1, 1, 2, 4, 8, 8, 8, 8, 1, 0.25, 0.25]
+    state, views = oracle.start(jnp.zeros(1)), []
+    for index, level in enumerate(levels):
+        price = plain(float(index + 1))._replace(log_volatility=jnp.log(jnp.float32([level])))
+        state, view = oracle.step(state, price, jnp.int32(index), jnp.float32(MINUTE))
+        views.append(float(view.log_price[0]))
+    assert views == [0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 5.0, 9.0, 11.0, 12.0]
+
+
+def test_paths_are_late_each_for_itself() -> None:
+    oracle = ExactOracle(delay_of(1, growth=jnp.float32(1.0), longest=4))
+    state, views = oracle.start(jnp.zeros(2)), []
+    for index in range(5):
+        price = jnp.float32([1.0, -1.0]) * (index + 1)
+        step = StepOfPrice(price, price, price, jnp.zeros(2), None, None, jnp.log(jnp.float32([1.0, 3.0])))
+        state, view = oracle.step(state, step, jnp.int32(index), jnp.float32(MINUTE))
+        views.append(np.asarray(view.log_price).tolist())
+    assert views == [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, -1.0], [4.0, -2.0]]
+
+
 def test_a_report_for_its_size_winds_the_heartbeat_up_again() -> None:
     prices = [0.0, 1.0, 1.125, 1.25, 1.375, 1.5]
     # Reported in the second minute for its size, and three minutes later for its age.

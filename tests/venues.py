@@ -170,7 +170,9 @@ class Case:
         if r.oracle == "exact":
             return ExactOracle(delay_of(r.oracle_delay_steps))
         if r.oracle == "push":
-            return PushOracle(f(r.deviation), f(r.heartbeat_years), delay_of(r.oracle_delay_steps))
+            growth = f(r.oracle_delay_exponent) if r.oracle_delay_exponent else None
+            delay = delay_of(r.oracle_delay_steps, growth=growth, longest=r.longest_oracle_delay_steps or 0)
+            return PushOracle(f(r.deviation), f(r.heartbeat_years), delay, r.heartbeat_restarts)
         return ContinuousOracle(delay_of(0))
 
     def parameters(self) -> Parameters:
