@@ -1,0 +1,152 @@
+"""Aave v3: a reserve's collateral parameters, or those of an e-mode category; and what v4 does differently.
+
+Units and constraints as in `ReserveConfiguration.sol` and `PoolConfigurator.sol` of aave-v3-origin; proposals as its config engine
+takes them, where a bonus is written without its 100 % and what is to stay is `KEEP_CURRENT`.
+"""
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+
+from calibrate.export.lending import Limits, lending_policy, limits_of
+from calibrate.export.native import (
+    NOT_VOLATILITY,
+    ONE_NUMBER,
+    Basis,
+    Native,
+    Rule,
+    decimal,
+    kept,
+    percent,
+    same,
+    whole,
+)
+
+_BPS = Fraction(1, 10_000)
+_WHOLE = 10_000
+KEEP_CURRENT = 2**256 - 1 - 42
+
+
+class Reserve(Native):
+    """Basis points; the liquidation bonus includes its 100 % (10,500 is 5 %). `emode_category` is 0 for the reserve itself."""
+
+    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
+    tied: ClassVar[dict[str, str]] = dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY)
+
+    asset: str
+    emode_category: int = Field(default=0, ge=0, le=255)
+    ltv_bps: int = Field(ge=0, le=_WHOLE)
+    liquidation_threshold_bps: int = Field(gt=0, lt=_WHOLE)
+    liquidation_bonus_bps: int = Field(ge=0, lt=2**16)
+    liquidation_protocol_fee_bps: int = Field(ge=0, lt=_WHOLE)
+
+    def rules(self) -> Iterator[Rule]:
+        ltv, threshold, bonus = self.ltv_bps, self.liquidation_threshold_bps, self.liquidation_bonus_bps
+        yield Rule(ltv <= threshold, f"LTV <= liquidation threshold (found {ltv} and {threshold} bps)")
+        yield Rule(bonus > _WHOLE, f"liquidation bonus, with its 100 %, > 10,000 bps (found {bonus})")
+        product = percent(threshold * _BPS * bonus * _BPS)
+        yield Rule(
+            threshold * bonus <= _WHOLE**2, f"liquidation threshold x liquidation bonus <= 100 % (found {product})"
+        )
+
+    def policy(self) -> dict[str, float]:
+        threshold = self.liquidation_threshold_bps * _BPS
+        limits = Limits(self.ltv_bps * _BPS, threshold, self._bonus * threshold)
+        return lending_policy(limits, 1 - self.liquidation_protocol_fee_bps * _BPS)
+
+    def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
+        asked, own = limits_of(policy), limits_of(self.policy())
+        threshold = kept(asked.liquidation, self.liquidation_threshold_bps, _BPS, up=not safely)
+        bonus = self.liquidation_bonus_bps
+        if not same(asked.penalty, own.penalty):
+            bonus = _WHOLE + whole(asked.penalty / asked.liquidation / _BPS, up=True)
+        fee = kept(1 - Fraction(policy["keeper_share"]), self.liquidation_protocol_fee_bps, _BPS, up=False)
+        return self.but(
+            ltv_bps=max(min(kept(asked.borrow, self.ltv_bps, _BPS, up=not safely), threshold), 0),
+            liquidation_threshold_bps=threshold,
+            liquidation_bonus_bps=min(bonus, _WHOLE**2 // threshold) if threshold > 0 else bonus,
+            liquidation_protocol_fee_bps=fee,
+        )
+
+    def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
+        del basis
+        values = {
+            "ltv": (self.ltv_bps, before.ltv_bps),
+            "liqThreshold": (self.liquidation_threshold_bps, before.liquidation_threshold_bps),
+            "liqBonus": (self.liquidation_bonus_bps - _WHOLE, before.liquidation_bonus_bps - _WHOLE),
+        }
+        if self.emode_category == 0:
+            fees = self.liquidation_protocol_fee_bps, before.liquidation_protocol_fee_bps
+            values["liqProtocolFee"] = fees
+        written = {key: str(KEEP_CURRENT if now == was else now) for key, (now, was) in values.items()}
+        if self.emode_category:
+            return {"config_engine.json": {"EModeCategoryUpdate": {"eModeCategory": self.emode_category, **written}}}
+        return {"config_engine.json": {"CollateralUpdate": {"asset": self.asset, **written}}}
+
+    def worked(self) -> list[tuple[str, str]]:
+        threshold = self.liquidation_threshold_bps * _BPS
+        return [
+            ("share of the collateral left when liquidation begins and all debt is repaid",
+             percent(1 - threshold * (1 + self._bonus))),
+            ("of the bonus, to the protocol", percent(self.liquidation_protocol_fee_bps * _BPS)),
+        ]  # fmt: skip
+
+    @property
+    def _bonus(self) -> Fraction:
+        return self.liquidation_bonus_bps * _BPS - 1
+
+
+class Spoke(Native):
+    """Aave v4: one collateral factor, a bonus that grows as health falls, and liquidations up to a target health. The bonus, with
+    its 100 %, is the largest; the simulation pays it from the start."""
+
+    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
+    tied: ClassVar[dict[str, str]] = {
+        "initial_ratio": "the collateral factor limits borrowing and liquidation alike; leave this at 1",
+        "keeper_share": "set by the venue's own fee; leave this at 1",
+        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
+    }
+
+    asset: str
+    collateral_factor_bps: int = Field(gt=0, lt=_WHOLE)
+    max_liquidation_bonus_bps: int = Field(ge=_WHOLE, lt=2**16)
+    target_health_bps: int = Field(ge=_WHOLE)
+
+    def rules(self) -> Iterator[Rule]:
+        product = self.collateral_factor_bps * self.max_liquidation_bonus_bps
+        yield Rule(product < _WHOLE**2, "collateral factor x largest liquidation bonus < 100 %")
+
+    def policy(self) -> dict[str, float]:
+        factor = self.collateral_factor_bps * _BPS
+        bonus = self.max_liquidation_bonus_bps * _BPS - 1
+        return lending_policy(Limits(factor, factor, bonus * factor), Fraction(1))
+
+    def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
+        asked, own = limits_of(policy), limits_of(self.policy())
+        factor = kept(asked.liquidation, self.collateral_factor_bps, _BPS, up=not safely)
+        bonus = self.max_liquidation_bonus_bps
+        if not same(asked.penalty, own.penalty):
+            bonus = _WHOLE + whole(asked.penalty / asked.liquidation / _BPS, up=True)
+        highest = (_WHOLE**2 - 1) // factor if factor > 0 else bonus
+        return self.but(collateral_factor_bps=factor, max_liquidation_bonus_bps=min(bonus, highest))
+
+    def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
+        del before, basis
+        values = {
+            "collateralFactor": self.collateral_factor_bps,
+            "maxLiquidationBonus": self.max_liquidation_bonus_bps,
+            "targetHealthFactor": self.target_health_bps,
+        }
+        return {"spoke_values.json": {"asset": self.asset, "bps": values}}
+
+    def worked(self) -> list[tuple[str, str]]:
+        repaid = self.repaid_to_target(Fraction(100), Fraction(95, 100))
+        return [("of 100 of debt at health 0.95, repaid to reach the target", decimal(repaid, 2))]
+
+    def repaid_to_target(self, debt: Fraction, health: Fraction) -> Fraction:
+        """Debt that a liquidation repays so that health comes to its target (v4 `LiquidationLogic.sol`), at the largest bonus."""
+        target = self.target_health_bps * _BPS
+        seized = self.max_liquidation_bonus_bps * _BPS * self.collateral_factor_bps * _BPS
+        return debt * (target - health) / (target - seized)
