@@ -17,8 +17,10 @@ from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
+from calibrate.presets import Preset, with_preset
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 from calibrate.section_files import with_section_files
+from calibrate.venue_rules import rule_problems
 
 
 class MarketSection(Section):
@@ -105,8 +107,11 @@ class BookSection(Section):
 
 class VenueSection(Section):
     """Rules around a liquidation (`docs/rules.md`, sections 4 to 8). `stressed_volatility` (annual, 1.5 is 150 %) is the
-    volatility that the policy's `stress_weight` mixes into the venue's forecast."""
+    volatility that the policy's `stress_weight` mixes into the venue's forecast. A `preset` gives a real venue's rules and values
+    wherever the job gives none; `native` replaces values of its market, in the venue's own numbers (`docs/venues.md`)."""
 
+    preset: str | None = None
+    native: dict[str, Any] = Field(default_factory=dict)
     insurance_fund_usd: NotNegative
     keepers: Literal["for-profit", "unlimited"] = "for-profit"
     keeper_delay_s: NotNegative = 0.0
@@ -125,6 +130,8 @@ class VenueSection(Section):
                 f"`lowest_margin_bps` is {self.lowest_margin_bps:g} and `highest_margin_bps` {self.highest_margin_bps:g}; "
                 "expected the first to be smaller"
             )
+        if self.native and self.preset is None:
+            raise ValueError("`native` replaces values of a `preset`, and there is none; name one or remove it")
         return self
 
 
@@ -269,10 +276,11 @@ class Job(Section):
 
 
 class LoadedJob(Section):
-    """A job, the file it came from, the overrides that were applied, the job as each of its scenarios changes it, and the files
-    that its sections were taken from."""
+    """A job, the file it came from, the overrides that were applied, the job as each of its scenarios changes it, the files that
+    its sections were taken from, and the venue whose preset it uses."""
 
     job: Job
+    preset: Preset | None = None
     variants: dict[str, Job] = Field(default_factory=dict)
     path: Path
     text: str
@@ -306,9 +314,14 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     problems = [problem for override in overrides if (problem := _apply(tables, override)) is not None]
     raise_all(problems)
     tables, files = with_section_files(tables, path)
+    tables, preset = with_preset(tables, path.resolve().parent, str(path))
     job = parse_job(tables, str(path))
+    if preset is not None:
+        clip_bps = (job.venue.lowest_margin_bps, job.venue.highest_margin_bps)
+        raise_all(rule_problems(preset, job.policy, clip_bps, str(path)))
     variants = _variants(job, tables, str(path))
-    return LoadedJob(job=job, variants=variants, path=path, text=text, overrides=list(overrides), section_files=files)
+    found = {"job": job, "preset": preset, "variants": variants, "section_files": files}
+    return LoadedJob(**found, path=path, text=text, overrides=list(overrides))
 
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:

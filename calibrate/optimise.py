@@ -55,7 +55,7 @@ class Problem(NamedTuple):
     """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits, and how paths
     are drawn ("auto", "plain" or "importance"). The limits must hold in the `others` too, scenarios that have names; the
     objective is that of the first. With `shares`, how likely each scenario is, limits and objective are expectations over
-    the scenarios instead."""
+    the scenarios instead. Where not every policy can be written, `settle` gives the one that stands for another."""
 
     scenario: Scenario
     incumbent: Parameters
@@ -65,6 +65,7 @@ class Problem(NamedTuple):
     sampling: str = "plain"
     others: tuple[tuple[str, Scenario], ...] = ()
     shares: tuple[float, ...] | None = None
+    settle: Callable[[Parameters], Parameters] | None = None
 
     @property
     def each(self) -> "tuple[Problem, ...]":
@@ -138,7 +139,8 @@ class Solution(NamedTuple):
     prices: dict[str, float]
 
     def parameters(self, problem: Problem) -> Parameters:
-        return problem.at(self.point)
+        found = problem.at(self.point)
+        return found if problem.settle is None else problem.settle(found)
 
 
 def fewer_paths(paths: int) -> int:

@@ -31,6 +31,7 @@ from calibrate.constraints import Constraint, InsolvencyProbability, constraint_
 from calibrate.easing import Easing, easing_of, forced
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
+from calibrate.export.native import Native
 from calibrate.frontier import FrontierPoint, Sweep, frontier
 from calibrate.gradient import GradientCheck, check_gradients
 from calibrate.job import Job, LoadedJob, policy_problems
@@ -44,8 +45,10 @@ from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
 from calibrate.sensitivity import STEP_FROM_NONE, Sensitivity, sensitivities
 from calibrate.shocks import derived_seed
+from calibrate.settling import reach_of, settling
 from calibrate.simulate import Scenario
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
+from calibrate.venue_rules import incumbent_of
 from calibrate.wording import parameter_unit
 
 DESCRIPTIONS = {
@@ -115,7 +118,8 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         swept = _swept(job, assembled, problem, named, listener)
 
         easing = easing_of(problem, recommendation, job.simulation.seed)
-        recommended = _recommended_json(job, assembled, problem, recommendation, drivers, easing)
+        native = incumbent_of(loaded.preset, job.policy) if loaded.preset else None
+        recommended = _recommended_json(job, assembled, problem, recommendation, drivers, easing, native)
         write_json(folder / "recommended.json", recommended)
         write_json(folder / "metrics.json", metrics)
         _write_frontier(folder, swept)
@@ -173,12 +177,13 @@ def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
     return Problem(
         scenario=assembled.scenario,
         incumbent=assembled.incumbent,
-        free=tuple(FreeParameter(*_in_field_units(key, *choice.reach)) for key, choice in free.items()),
+        free=tuple(FreeParameter(*_in_field_units(key, *reach_of(key, choice, loaded))) for key, choice in free.items()),
         constraints=limits_of(job, assembled),
         user_cost_weight=job.objective.user_cost_weight,
         sampling=job.simulation.sampling,
         others=tuple((name, _scenario(name, variant, loaded)) for name, variant in loaded.variants.items()),
         shares=job.shares_of_scenarios(),
+        settle=settling(loaded, assembled),
     )
 
 
@@ -297,15 +302,19 @@ def _recommended_json(
     recommendation: Recommendation,
     drivers: list[Sensitivity],
     easing: Easing | None,
+    native: Native | None,
 ) -> dict[str, Any]:
     proposed = recommendation.status != "infeasible"
     parameters = recommendation.solution.parameters(problem) if proposed else assembled.incumbent
-    values = policy_in_human_units(parameters.policy)
+    values = {name: float(f"{value:.6g}") for name, value in policy_in_human_units(parameters.policy).items()}
+    if native is not None:
+        values |= native.moved_to(policy_in_human_units(parameters.policy)).policy()
     # Elasticities are those of the job's own world.
     decides = problem.shares is None and _decides(recommendation)
     policy = {}
     for name, choice in job.policy.choices().items():
-        value = float(f"{values[name]:.6g}") if choice.free and proposed else choice.value
+        # What is not free moves only where a venue's rules tie it to what is.
+        value = values[name] if proposed and (choice.free or native is not None) else choice.value
         policy[name] = {
             "value": value,
             "incumbent": choice.value,
@@ -441,11 +450,12 @@ def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
 
 
 def other_inputs(loaded: LoadedJob) -> list[Path]:
-    """The files that a job and its scenarios name, each once."""
+    """The files that a job, its venue and its scenarios name, each once."""
     jobs = (loaded.job, *loaded.variants.values())
     models = [model_path(job.market.model, loaded) for job in jobs if job.market.model is not None]
     positions = [loaded.folder / job.book.positions for job in jobs if job.book.positions is not None]
-    return list(dict.fromkeys([*models, *positions, *loaded.section_files]))
+    venues = [loaded.preset.path] if loaded.preset else []
+    return list(dict.fromkeys([*models, *positions, *loaded.section_files, *venues]))
 
 
 def peak_memory_mb() -> float:

@@ -27,14 +27,15 @@ from calibrate.export.tiers import deductions, laid_out, maintenance, rises
 from calibrate.section import Section
 
 _BPS = Fraction(1, 10_000)
+MOST_LEVERAGE = 125
 
 
 class Bracket(Section):
     """From the notional at which the one before ends up to `notional_cap` (USD)."""
 
-    initial_leverage: int = Field(ge=1, le=150)
+    initial_leverage: int
     notional_cap: int = Field(gt=0)
-    maint_margin_ratio_bps: int = Field(gt=0, lt=10_000)
+    maint_margin_ratio_bps: int
 
 
 class BracketTable(Native):
@@ -62,6 +63,9 @@ class BracketTable(Native):
         yield Rule(steady, f"maintMarginRatio does not fall from bracket to bracket (found {rates} bps)")
         falling = rises(leverages[::-1])
         yield Rule(falling, f"initialLeverage does not rise from bracket to bracket (found {leverages})")
+        legal = all(1 <= leverage <= MOST_LEVERAGE for leverage in leverages)
+        yield Rule(legal, f"initialLeverage is a whole number from 1 to {MOST_LEVERAGE} (found {leverages})")
+        yield Rule(min(rates, default=1) > 0, f"maintMarginRatio > 0 (found {rates} bps)")
         below = all(rate * leverage < 10_000 for rate, leverage in zip(rates, leverages, strict=True))
         yield Rule(below, "maintMarginRatio x initialLeverage < 1: maintenance below initial margin in every bracket")
         yield Rule(
