@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibrate import cli_data, cli_fit
+from calibrate import cli_data, cli_fit, cli_venues
 from calibrate.errors import UserError
 from calibrate.interruption import interruptible as _interruptible
 from calibrate.interruption import stop_at_once as _stop_at_once
@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_fit.app)
+app.add_typer(cli_venues.app, name="venues")
+app.command()(cli_venues.export)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (TOML).", show_default=False)]
 Overrides = Annotated[
@@ -250,8 +252,9 @@ def _load(job: Path, overrides: list[str] | None) -> "LoadedJob":
     configure()
     loaded = load_job(job, overrides or [])
     from calibrate.assemble import warnings_of
+    from calibrate.presets import notes_of
 
-    for warning in warnings_of(loaded.job):
+    for warning in (*warnings_of(loaded.job), *notes_of(loaded.preset)):
         typer.echo(f"note: {warning}", err=True)
     return loaded
 

@@ -55,7 +55,7 @@ class Verification(NamedTuple):
 def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
     """Make the certificate of a run folder again, from its record, and compare."""
     loaded = recorded_job(run, inputs)
-    recorded = _recorded_certificate(run / "recommended.json")
+    recorded = recorded_certificate(run / "recommended.json")
     assembled = assemble(loaded)
     simulation = loaded.job.simulation
     again = certify(
@@ -76,7 +76,7 @@ def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
     )
 
 
-def _recorded_certificate(path: Path) -> dict[str, Any]:
+def recorded_certificate(path: Path) -> dict[str, Any]:
     """The certificate of a recommended.json, with what is needed to make it again."""
     recorded = read_json(path).get("certificate")
     if not isinstance(recorded, dict):

@@ -1,13 +1,12 @@
 """Venue files: a venue's rules in words, its markets' values in its own numbers, and what a job of it starts from.
 
 A job names one with `preset = "hyperliquid:ETH"` in its `[venue]`: a file that travels with the package, or one beside the job
-(`"my-venue.toml:ETH"`), and a market in it. What the job itself says goes first, key by key; `[venue.native]` replaces values of the
-market. Such files are read strictly, like jobs.
+(`"my-venue.toml:ETH"`), and a market in it. What the job itself says goes first, key by key; `[venue.native]` replaces values of
+the market. Such files are read strictly, like jobs.
 """
 
 import difflib
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.export.codecs import CODECS
 from calibrate.export.native import Native
+from calibrate.job_policy import LEGAL
 from calibrate.section import Count, Positive, Section
 
 VENUES = Path(__file__).parent / "venues"
@@ -91,11 +91,10 @@ class Preset(Section):
         return self.market.as_of or self.venue.as_of
 
 
-def shipped_presets() -> Iterator[str]:
+def shipped_presets() -> list[str]:
     """Names of the presets that travel with the package; a venue without values of its own has one name."""
-    for path in sorted(VENUES.glob("*.toml")):
-        markets = read_venue(path).markets
-        yield from (f"{path.stem}:{market}" for market in markets) if markets else (path.stem,)
+    named = [(path.stem, read_venue(path).markets) for path in sorted(VENUES.glob("*.toml"))]
+    return [name for stem, markets in named for name in ([f"{stem}:{key}" for key in markets] or [stem])]
 
 
 def read_venue(path: Path) -> VenueFile:
@@ -103,7 +102,9 @@ def read_venue(path: Path) -> VenueFile:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError([Problem(str(path), f"cannot be read ({error.strerror}); give the path of a venue file")]) from None
+        raise UserError(
+            [Problem(str(path), f"cannot be read ({error.strerror}); give the path of a venue file")]
+        ) from None
     except ValueError as error:
         raise UserError([Problem(str(path), f"is not valid TOML in UTF-8: {error}")]) from None
     try:
@@ -160,6 +161,15 @@ def with_preset(tables: dict[str, Any], folder: Path, place: str) -> tuple[dict[
     return filled, preset
 
 
+def notes_of(preset: Preset | None) -> list[str]:
+    """What someone who uses a preset must know: which rules are not simulated, and what is not known for sure."""
+    if preset is None:
+        return []
+    left_out = "; ".join(preset.venue.not_simulated)
+    notes = [f"{preset.name}, values of {preset.as_of}; not simulated yet: {left_out}"]
+    return notes + [text for text in (preset.venue.caution, *preset.market.assumed) if text]
+
+
 def _policy(given: Any, preset: Preset) -> Any:
     """The policy of a job: the venue's values, and bounds for what is free, where the job does not say otherwise."""
     if not isinstance(given, dict):
@@ -170,7 +180,9 @@ def _policy(given: Any, preset: Preset) -> Any:
         if isinstance(entry, dict):
             choice = {"value": value} | entry
             if entry.get("free") is True:
-                choice = _bounds(preset.venue.defaults.policy.get(key, {}), choice["value"]) | choice
+                # Where the venue has no usual bounds, whatever means anything.
+                usual = dict(zip(("low", "high"), LEGAL[key], strict=True)) | preset.venue.defaults.policy.get(key, {})
+                choice = _bounds(usual, choice["value"]) | choice
             filled[key] = choice
     return filled
 
@@ -196,7 +208,7 @@ def _refuse_in_scenarios(tables: dict[str, Any], place: str) -> None:
 
 
 def _nearest(name: str) -> str:
-    known = list(shipped_presets())
+    known = shipped_presets()
     by_fold = {key.casefold(): key for key in [*known, *(key.partition(":")[0] for key in known)]}
     close = [by_fold[key] for key in difflib.get_close_matches(name.casefold(), list(by_fold), n=3, cutoff=0.5)]
     near = f"; the nearest names are {', '.join(close)}" if close else ""

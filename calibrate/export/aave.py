@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.lending import Limits, lending_policy, limits_of
+from calibrate.export.lending import BPS, WHOLE, bps_left, lending_policy, margins, margins_of
 from calibrate.export.native import (
     NOT_VOLATILITY,
     ONE_NUMBER,
@@ -18,14 +18,11 @@ from calibrate.export.native import (
     Native,
     Rule,
     decimal,
-    kept,
     percent,
     same,
     whole,
 )
 
-_BPS = Fraction(1, 10_000)
-_WHOLE = 10_000
 KEEP_CURRENT = 2**256 - 1 - 42
 
 
@@ -37,36 +34,36 @@ class Reserve(Native):
 
     asset: str
     emode_category: int = Field(default=0, ge=0, le=255)
-    ltv_bps: int = Field(ge=0, le=_WHOLE)
-    liquidation_threshold_bps: int = Field(gt=0, lt=_WHOLE)
+    ltv_bps: int = Field(ge=0, le=WHOLE)
+    liquidation_threshold_bps: int = Field(gt=0, lt=WHOLE)
     liquidation_bonus_bps: int = Field(ge=0, lt=2**16)
-    liquidation_protocol_fee_bps: int = Field(ge=0, lt=_WHOLE)
+    liquidation_protocol_fee_bps: int = Field(ge=0, lt=WHOLE)
 
     def rules(self) -> Iterator[Rule]:
         ltv, threshold, bonus = self.ltv_bps, self.liquidation_threshold_bps, self.liquidation_bonus_bps
         yield Rule(ltv <= threshold, f"LTV <= liquidation threshold (found {ltv} and {threshold} bps)")
-        yield Rule(bonus > _WHOLE, f"liquidation bonus, with its 100 %, > 10,000 bps (found {bonus})")
-        product = percent(threshold * _BPS * bonus * _BPS)
+        yield Rule(bonus > WHOLE, f"liquidation bonus, with its 100 %, > 10,000 bps (found {bonus})")
+        product = percent(threshold * BPS * bonus * BPS)
         yield Rule(
-            threshold * bonus <= _WHOLE**2, f"liquidation threshold x liquidation bonus <= 100 % (found {product})"
+            threshold * bonus <= WHOLE**2, f"liquidation threshold x liquidation bonus <= 100 % (found {product})"
         )
 
     def policy(self) -> dict[str, float]:
-        threshold = self.liquidation_threshold_bps * _BPS
-        limits = Limits(self.ltv_bps * _BPS, threshold, self._bonus * threshold)
-        return lending_policy(limits, 1 - self.liquidation_protocol_fee_bps * _BPS)
+        threshold = self.liquidation_threshold_bps * BPS
+        limits = margins(self.ltv_bps * BPS, threshold, self._bonus * threshold)
+        return lending_policy(limits, 1 - self.liquidation_protocol_fee_bps * BPS)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked, own = limits_of(policy), limits_of(self.policy())
-        threshold = kept(asked.liquidation, self.liquidation_threshold_bps, _BPS, up=not safely)
+        asked, own = margins_of(policy), margins_of(self.policy())
+        threshold = bps_left(asked.maintenance, self.liquidation_threshold_bps, up=safely)
         bonus = self.liquidation_bonus_bps
         if not same(asked.penalty, own.penalty):
-            bonus = _WHOLE + whole(asked.penalty / asked.liquidation / _BPS, up=True)
-        fee = kept(1 - Fraction(policy["keeper_share"]), self.liquidation_protocol_fee_bps, _BPS, up=False)
+            bonus = WHOLE + whole(asked.penalty / asked.liquidation / BPS, up=True)
+        fee = bps_left(Fraction(policy["keeper_share"]), self.liquidation_protocol_fee_bps, up=True)
         return self.but(
-            ltv_bps=max(min(kept(asked.borrow, self.ltv_bps, _BPS, up=not safely), threshold), 0),
+            ltv_bps=max(min(bps_left(asked.initial, self.ltv_bps, up=safely), threshold), 0),
             liquidation_threshold_bps=threshold,
-            liquidation_bonus_bps=min(bonus, _WHOLE**2 // threshold) if threshold > 0 else bonus,
+            liquidation_bonus_bps=min(bonus, WHOLE**2 // threshold) if threshold > 0 else bonus,
             liquidation_protocol_fee_bps=fee,
         )
 
@@ -75,7 +72,7 @@ class Reserve(Native):
         values = {
             "ltv": (self.ltv_bps, before.ltv_bps),
             "liqThreshold": (self.liquidation_threshold_bps, before.liquidation_threshold_bps),
-            "liqBonus": (self.liquidation_bonus_bps - _WHOLE, before.liquidation_bonus_bps - _WHOLE),
+            "liqBonus": (self.liquidation_bonus_bps - WHOLE, before.liquidation_bonus_bps - WHOLE),
         }
         if self.emode_category == 0:
             fees = self.liquidation_protocol_fee_bps, before.liquidation_protocol_fee_bps
@@ -86,16 +83,16 @@ class Reserve(Native):
         return {"config_engine.json": {"CollateralUpdate": {"asset": self.asset, **written}}}
 
     def worked(self) -> list[tuple[str, str]]:
-        threshold = self.liquidation_threshold_bps * _BPS
+        threshold = self.liquidation_threshold_bps * BPS
         return [
             ("share of the collateral left when liquidation begins and all debt is repaid",
              percent(1 - threshold * (1 + self._bonus))),
-            ("of the bonus, to the protocol", percent(self.liquidation_protocol_fee_bps * _BPS)),
+            ("of the bonus, to the protocol", percent(self.liquidation_protocol_fee_bps * BPS)),
         ]  # fmt: skip
 
     @property
     def _bonus(self) -> Fraction:
-        return self.liquidation_bonus_bps * _BPS - 1
+        return self.liquidation_bonus_bps * BPS - 1
 
 
 class Spoke(Native):
@@ -110,26 +107,26 @@ class Spoke(Native):
     }
 
     asset: str
-    collateral_factor_bps: int = Field(gt=0, lt=_WHOLE)
-    max_liquidation_bonus_bps: int = Field(ge=_WHOLE, lt=2**16)
-    target_health_bps: int = Field(ge=_WHOLE)
+    collateral_factor_bps: int = Field(gt=0, lt=WHOLE)
+    max_liquidation_bonus_bps: int = Field(ge=WHOLE, lt=2**16)
+    target_health_bps: int = Field(ge=WHOLE)
 
     def rules(self) -> Iterator[Rule]:
         product = self.collateral_factor_bps * self.max_liquidation_bonus_bps
-        yield Rule(product < _WHOLE**2, "collateral factor x largest liquidation bonus < 100 %")
+        yield Rule(product < WHOLE**2, "collateral factor x largest liquidation bonus < 100 %")
 
     def policy(self) -> dict[str, float]:
-        factor = self.collateral_factor_bps * _BPS
-        bonus = self.max_liquidation_bonus_bps * _BPS - 1
-        return lending_policy(Limits(factor, factor, bonus * factor), Fraction(1))
+        factor = self.collateral_factor_bps * BPS
+        bonus = self.max_liquidation_bonus_bps * BPS - 1
+        return lending_policy(margins(factor, factor, bonus * factor), Fraction(1))
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked, own = limits_of(policy), limits_of(self.policy())
-        factor = kept(asked.liquidation, self.collateral_factor_bps, _BPS, up=not safely)
+        asked, own = margins_of(policy), margins_of(self.policy())
+        factor = bps_left(asked.maintenance, self.collateral_factor_bps, up=safely)
         bonus = self.max_liquidation_bonus_bps
         if not same(asked.penalty, own.penalty):
-            bonus = _WHOLE + whole(asked.penalty / asked.liquidation / _BPS, up=True)
-        highest = (_WHOLE**2 - 1) // factor if factor > 0 else bonus
+            bonus = WHOLE + whole(asked.penalty / asked.liquidation / BPS, up=True)
+        highest = (WHOLE**2 - 1) // factor if factor > 0 else bonus
         return self.but(collateral_factor_bps=factor, max_liquidation_bonus_bps=min(bonus, highest))
 
     def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
@@ -147,6 +144,6 @@ class Spoke(Native):
 
     def repaid_to_target(self, debt: Fraction, health: Fraction) -> Fraction:
         """Debt that a liquidation repays so that health comes to its target (v4 `LiquidationLogic.sol`), at the largest bonus."""
-        target = self.target_health_bps * _BPS
-        seized = self.max_liquidation_bonus_bps * _BPS * self.collateral_factor_bps * _BPS
+        target = self.target_health_bps * BPS
+        seized = self.max_liquidation_bonus_bps * BPS * self.collateral_factor_bps * BPS
         return debt * (target - health) / (target - seized)

@@ -11,11 +11,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.lending import Limits, lending_policy, limits_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, kept, percent, same
+from calibrate.export.lending import BPS, WHOLE, bps_left, lending_policy, margins, margins_of
+from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, percent, same
 
-_BPS = Fraction(1, 10_000)
-_WHOLE = 10_000
 _STORED = 10**14  # one basis point of 1e18
 
 
@@ -30,10 +28,10 @@ class CollateralAsset(Native):
 
     asset: str
     comet: str
-    borrow_collateral_factor_bps: int = Field(ge=0, lt=_WHOLE)
-    liquidate_collateral_factor_bps: int = Field(gt=0, lt=_WHOLE)
-    liquidation_factor_bps: int = Field(gt=0, le=_WHOLE)
-    store_front_price_factor_bps: int = Field(ge=0, le=_WHOLE)
+    borrow_collateral_factor_bps: int = Field(ge=0, lt=WHOLE)
+    liquidate_collateral_factor_bps: int = Field(gt=0, lt=WHOLE)
+    liquidation_factor_bps: int = Field(gt=0, le=WHOLE)
+    store_front_price_factor_bps: int = Field(ge=0, le=WHOLE)
 
     def rules(self) -> Iterator[Rule]:
         borrow, liquidate = self.borrow_collateral_factor_bps, self.liquidate_collateral_factor_bps
@@ -48,18 +46,18 @@ class CollateralAsset(Native):
 
     def policy(self) -> dict[str, float]:
         factors = self.borrow_collateral_factor_bps, self.liquidate_collateral_factor_bps
-        borrow, liquidate = (factor * _BPS for factor in factors)
+        borrow, liquidate = (factor * BPS for factor in factors)
         # The absorbed collateral is credited at the liquidation factor: the penalty is on its value, not on the debt.
-        limits = Limits(borrow, liquidate, 1 - self.liquidation_factor_bps * _BPS)
-        return lending_policy(limits, self.store_front_price_factor_bps * _BPS)
+        limits = margins(borrow, liquidate, 1 - self.liquidation_factor_bps * BPS)
+        return lending_policy(limits, self.store_front_price_factor_bps * BPS)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked, own = limits_of(policy), limits_of(self.policy())
-        liquidate = kept(asked.liquidation, self.liquidate_collateral_factor_bps, _BPS, up=not safely)
+        asked, own = margins_of(policy), margins_of(self.policy())
+        liquidate = bps_left(asked.maintenance, self.liquidate_collateral_factor_bps, up=safely)
         factor = self.liquidation_factor_bps
         if not same(asked.penalty, own.penalty):
-            factor = kept(1 - asked.penalty, factor, _BPS, up=False)
-        borrow = kept(asked.borrow, self.borrow_collateral_factor_bps, _BPS, up=not safely)
+            factor = bps_left(asked.penalty, factor, up=True)
+        borrow = bps_left(asked.initial, self.borrow_collateral_factor_bps, up=safely)
         return self.but(
             borrow_collateral_factor_bps=max(min(borrow, liquidate - 1), 0),
             liquidate_collateral_factor_bps=liquidate,
@@ -91,7 +89,7 @@ class CollateralAsset(Native):
 
     def worked(self) -> list[tuple[str, str]]:
         buffer = Fraction(self.liquidation_factor_bps, self.liquidate_collateral_factor_bps) - 1
-        discount = self.store_front_price_factor_bps * _BPS * (1 - self.liquidation_factor_bps * _BPS)
+        discount = self.store_front_price_factor_bps * BPS * (1 - self.liquidation_factor_bps * BPS)
         return [
             ("buffer between absorption and loss (liquidationFactor / liquidateCollateralFactor - 1)", percent(buffer)),
             ("discount at which absorbed collateral is sold", percent(discount)),

@@ -10,11 +10,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.lending import Limits, lending_policy, limits_of
+from calibrate.export.lending import BPS, WHOLE, bps_left, lending_policy, margins, margins_of
 from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, kept, percent
-
-_BPS = Fraction(1, 10_000)
-_WHOLE = 10_000
 
 
 class VaultCollateral(Native):
@@ -27,8 +24,8 @@ class VaultCollateral(Native):
     }
 
     collateral: str
-    borrow_ltv_bps: int = Field(ge=0, le=_WHOLE)
-    liquidation_ltv_bps: int = Field(gt=0, lt=_WHOLE)
+    borrow_ltv_bps: int = Field(ge=0, le=WHOLE)
+    liquidation_ltv_bps: int = Field(gt=0, lt=WHOLE)
     max_liquidation_discount_bps: int = Field(ge=0)
     ramp_duration_s: int = Field(ge=0, lt=2**32)
 
@@ -36,18 +33,18 @@ class VaultCollateral(Native):
         borrow, liquidation = self.borrow_ltv_bps, self.liquidation_ltv_bps
         yield Rule(borrow <= liquidation, f"borrowLTV <= liquidationLTV (found {borrow} and {liquidation} bps)")
         discount = self.max_liquidation_discount_bps
-        yield Rule(discount < _WHOLE, f"maxLiquidationDiscount < 10,000 bps (found {discount})")
+        yield Rule(discount < WHOLE, f"maxLiquidationDiscount < 10,000 bps (found {discount})")
 
     def policy(self) -> dict[str, float]:
-        ltvs = self.borrow_ltv_bps * _BPS, self.liquidation_ltv_bps * _BPS
+        ltvs = self.borrow_ltv_bps * BPS, self.liquidation_ltv_bps * BPS
         # The discount is on the collateral that a liquidator takes.
-        return lending_policy(Limits(*ltvs, self.max_liquidation_discount_bps * _BPS), Fraction(1))
+        return lending_policy(margins(*ltvs, self.max_liquidation_discount_bps * BPS), Fraction(1))
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked = limits_of(policy)
-        liquidation = kept(asked.liquidation, self.liquidation_ltv_bps, _BPS, up=not safely)
-        borrow = kept(asked.borrow, self.borrow_ltv_bps, _BPS, up=not safely)
-        discount = kept(asked.penalty, self.max_liquidation_discount_bps, _BPS, up=True)
+        asked = margins_of(policy)
+        liquidation = bps_left(asked.maintenance, self.liquidation_ltv_bps, up=safely)
+        borrow = bps_left(asked.initial, self.borrow_ltv_bps, up=safely)
+        discount = kept(asked.penalty, self.max_liquidation_discount_bps, BPS, up=True)
         return self.but(
             borrow_ltv_bps=max(min(borrow, liquidation), 0),
             liquidation_ltv_bps=liquidation,
@@ -68,11 +65,11 @@ class VaultCollateral(Native):
         return {"vault_calls.json": calls}
 
     def worked(self) -> list[tuple[str, str]]:
-        health = 1 - self.max_liquidation_discount_bps * _BPS
+        health = 1 - self.max_liquidation_discount_bps * BPS
         return [
             ("health at which the discount is largest", decimal(health)),
             (
                 "of the collateral left there when all debt is repaid",
-                percent(1 - self.liquidation_ltv_bps * _BPS / health**2),
+                percent(1 - self.liquidation_ltv_bps * BPS / health**2),
             ),
         ]

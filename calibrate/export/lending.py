@@ -10,30 +10,48 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from calibrate.export.native import ONE_NUMBER, in_bps, share
+from calibrate.export.native import ONE_NUMBER, in_bps, kept, share
+
+BPS = Fraction(1, 10_000)
+WHOLE = 10_000
 
 
-class Limits(NamedTuple):
-    """Highest debt over collateral when borrowing and before liquidation, and the penalty over collateral."""
+class Margins(NamedTuple):
+    """What must be left of the collateral's value, when borrowing and before liquidation, and the penalty, as shares of it."""
 
-    borrow: Fraction
-    liquidation: Fraction
+    initial: Fraction
+    maintenance: Fraction
     penalty: Fraction
 
+    @property
+    def liquidation(self) -> Fraction:
+        """Highest debt over collateral before liquidation."""
+        return 1 - self.maintenance
 
-def lending_policy(limits: Limits, keeper_share: Fraction) -> dict[str, float]:
-    """The policy that stands for the limits."""
-    maintenance, initial = 1 - limits.liquidation, 1 - limits.borrow
+
+def margins(borrow: Fraction, liquidation: Fraction, penalty: Fraction) -> Margins:
+    """From the highest debt over collateral when borrowing and before liquidation."""
+    return Margins(1 - borrow, 1 - liquidation, penalty)
+
+
+def lending_policy(left: Margins, keeper_share: Fraction) -> dict[str, float]:
+    """The policy that stands for the margins."""
     return ONE_NUMBER | {
-        "base_margin_bps": in_bps(maintenance),
-        "initial_ratio": float(initial / maintenance),
-        "penalty_bps": in_bps(limits.penalty),
+        "base_margin_bps": in_bps(left.maintenance),
+        "initial_ratio": float(left.initial / left.maintenance),
+        "penalty_bps": in_bps(left.penalty),
         "keeper_share": float(keeper_share),
     }
 
 
-def limits_of(policy: Mapping[str, float]) -> Limits:
-    """The limits that a policy asks for, exactly."""
+def margins_of(policy: Mapping[str, float]) -> Margins:
+    """The margins that a policy asks for, exactly."""
     maintenance = share(policy["base_margin_bps"])
     initial = maintenance * Fraction(policy["initial_ratio"])
-    return Limits(1 - initial, 1 - maintenance, share(policy["penalty_bps"]))
+    return Margins(initial, maintenance, share(policy["penalty_bps"]))
+
+
+def bps_left(asked: Fraction, before_bps: int, *, up: bool) -> int:
+    """A loan-to-value (bps) that leaves the asked share of the collateral, as before where that is the same. What is rounded is
+    what is left: of a limit near 1 it is the part that counts."""
+    return WHOLE - kept(asked, WHOLE - before_bps, BPS, up=up)

@@ -11,11 +11,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.lending import Limits, lending_policy, limits_of
+from calibrate.export.lending import BPS, WHOLE, lending_policy, margins, margins_of
 from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, kept, percent, same, whole
 
-_BPS = Fraction(1, 10_000)
-_WHOLE = 10_000
 _RAY_OF_BPS, _WAD_OF_BPS = 10**23, 10**14
 
 
@@ -38,32 +36,32 @@ class CollateralType(Native):
     dust_usd: int = Field(ge=0)
     buf_bps: int = Field(gt=0)
     tail_s: int = Field(gt=0)
-    cusp_bps: int = Field(ge=0, lt=_WHOLE)
+    cusp_bps: int = Field(ge=0, lt=WHOLE)
     chip_bps: int = Field(ge=0)
     tip_usd: int = Field(ge=0)
     step_s: int = Field(gt=0)
     cut_bps: int = Field(gt=0)
 
     def rules(self) -> Iterator[Rule]:
-        yield Rule(self.mat_bps > _WHOLE, f"mat > 100 % (found {self.mat_bps} bps)")
+        yield Rule(self.mat_bps > WHOLE, f"mat > 100 % (found {self.mat_bps} bps)")
         yield Rule(self.chop_bps >= 0, f"chop >= 1 (found {self.chop_bps} bps on top of it)")
         yield Rule(self.hole_usd <= self.global_hole_usd, "hole <= Hole")
-        yield Rule(self.cut_bps <= _WHOLE, "cut <= 1")
-        largest = self.dust_usd * (1 + self.chop_bps * _BPS)
+        yield Rule(self.cut_bps <= WHOLE, "cut <= 1")
+        largest = self.dust_usd * (1 + self.chop_bps * BPS)
         yield Rule(largest <= self.hole_usd, "dust x chop <= hole")
 
     def policy(self) -> dict[str, float]:
-        limit = Fraction(_WHOLE, self.mat_bps)
-        return lending_policy(Limits(limit, limit, self.chop_bps * _BPS * limit), Fraction(0))
+        limit = Fraction(WHOLE, self.mat_bps)
+        return lending_policy(margins(limit, limit, self.chop_bps * BPS * limit), Fraction(0))
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked, own = limits_of(policy), limits_of(self.policy())
+        asked, own = margins_of(policy), margins_of(self.policy())
         mat = self.mat_bps
-        if not same(1 - asked.liquidation, 1 - own.liquidation):
-            mat = kept(1 / asked.liquidation, mat, _BPS, up=safely)
+        if not same(asked.maintenance, own.maintenance):
+            mat = kept(1 / asked.liquidation, mat, BPS, up=safely)
         chop = self.chop_bps
         if not same(asked.penalty, own.penalty):
-            chop = whole(asked.penalty / asked.liquidation / _BPS, up=True)
+            chop = whole(asked.penalty / asked.liquidation / BPS, up=True)
         return self.but(mat_bps=mat, chop_bps=chop)
 
     def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
@@ -74,7 +72,7 @@ class CollateralType(Native):
                 {"contract": "MCD_SPOT", "what": "mat", "unit": "ray", "value": str(self.mat_bps * _RAY_OF_BPS)}
             )
         if self.chop_bps != before.chop_bps:
-            value = str((_WHOLE + self.chop_bps) * _WAD_OF_BPS)
+            value = str((WHOLE + self.chop_bps) * _WAD_OF_BPS)
             files.append({"contract": "MCD_DOG", "what": "chop", "unit": "wad", "value": value})
         calls = [{"call": "file(bytes32,bytes32,uint256)", "ilk": self.ilk, **entry} for entry in files]
         mirror = {
@@ -94,7 +92,7 @@ class CollateralType(Native):
 
     def worked(self) -> list[tuple[str, str]]:
         return [
-            ("debt over collateral at which a vault becomes unsafe", percent(Fraction(_WHOLE, self.mat_bps))),
+            ("debt over collateral at which a vault becomes unsafe", percent(Fraction(WHOLE, self.mat_bps))),
             ("auction price after 15 minutes, feed 100", decimal(self.auction_price(Fraction(100), 900), 3)),
             ("price falls to `cusp` of the start after (s)", decimal(Fraction(self.seconds_to_cusp()), 0)),
             ("... and the auction is reset after `tail` (s)", f"{self.tail_s:,}"),
@@ -104,11 +102,11 @@ class CollateralType(Native):
 
     def auction_price(self, feed: Fraction, seconds: int) -> Fraction:
         """Price of a stair-step exponential auction (`abaci.sol`)."""
-        return feed * self.buf_bps * _BPS * (self.cut_bps * _BPS) ** (seconds // self.step_s)
+        return feed * self.buf_bps * BPS * (self.cut_bps * BPS) ** (seconds // self.step_s)
 
     def seconds_to_cusp(self) -> int:
         """When the price first lies below `cusp` of its start; it should be near `tail`, or one of the two never decides."""
-        if self.cut_bps == _WHOLE or self.cusp_bps == 0:
+        if self.cut_bps == WHOLE or self.cusp_bps == 0:
             return self.tail_s
-        cuts = math.floor(math.log(self.cusp_bps / _WHOLE) / math.log(self.cut_bps / _WHOLE)) + 1
+        cuts = math.floor(math.log(self.cusp_bps / WHOLE) / math.log(self.cut_bps / WHOLE)) + 1
         return cuts * self.step_s

@@ -10,10 +10,9 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field
 
-from calibrate.export.lending import Limits, lending_policy, limits_of
+from calibrate.export.lending import BPS, lending_policy, margins, margins_of
 from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, percent, same
 
-_BPS = Fraction(1, 10_000)
 _WAD = 10**18
 _STORED = 10**14  # one basis point of 1e18
 LIQUIDATION_CURSOR = 3 * 10**17
@@ -40,28 +39,28 @@ class Market(Native):
     enabled_lltv_bps: Annotated[tuple[int, ...], BeforeValidator(tuple)]
 
     def rules(self) -> Iterator[Rule]:
-        listed = ", ".join(percent(lltv * _BPS) for lltv in self.enabled_lltv_bps)
-        found = percent(self.lltv_bps * _BPS)
+        listed = ", ".join(percent(lltv * BPS) for lltv in self.enabled_lltv_bps)
+        found = percent(self.lltv_bps * BPS)
         yield Rule(self.lltv_bps in self.enabled_lltv_bps, f"LLTV is one that is enabled: {listed} (found {found})")
         yield Rule(all(0 < lltv < 10_000 for lltv in self.enabled_lltv_bps), "0 < LLTV < 100 %")
 
     def policy(self) -> dict[str, float]:
-        lltv = self.lltv_bps * _BPS
-        return lending_policy(Limits(lltv, lltv, (self.incentive_factor() - 1) * lltv), Fraction(1))
+        lltv = self.lltv_bps * BPS
+        return lending_policy(margins(lltv, lltv, (self.incentive_factor() - 1) * lltv), Fraction(1))
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked = limits_of(policy).liquidation
-        near = [lltv for lltv in self.enabled_lltv_bps if same(1 - lltv * _BPS, 1 - asked)]
-        below = [lltv for lltv in self.enabled_lltv_bps if lltv * _BPS <= asked]
-        above = [lltv for lltv in self.enabled_lltv_bps if lltv * _BPS >= asked]
+        asked = margins_of(policy).liquidation
+        near = [lltv for lltv in self.enabled_lltv_bps if same(1 - lltv * BPS, 1 - asked)]
+        below = [lltv for lltv in self.enabled_lltv_bps if lltv * BPS <= asked]
+        above = [lltv for lltv in self.enabled_lltv_bps if lltv * BPS >= asked]
         if near:
             return self.but(lltv_bps=near[0])
         # Where the list ends, what is asked for itself is refused, with the list quoted.
-        beyond = round(asked / _BPS)
+        beyond = round(asked / BPS)
         return self.but(lltv_bps=max(below, default=beyond) if safely else min(above, default=beyond))
 
     def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
-        largest_debt = Fraction(basis.open_interest_usd) * self.lltv_bps * _BPS
+        largest_debt = Fraction(basis.open_interest_usd) * self.lltv_bps * BPS
         cap = int(largest_debt * 10**self.loan_token_decimals)
         caps = [{"call": "submitCap", "marketParams": self._params(), "newSupplyCap": str(cap)}]
         if before.lltv_bps != self.lltv_bps:

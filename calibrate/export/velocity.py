@@ -16,7 +16,7 @@ from calibrate.export.steps import in_legal_order
 
 _RATIO = Fraction(1, 10_000)
 _FEE = Fraction(1, 1_000_000)
-_INSTRUCTIONS = {
+_INSTRUCTIONS: dict[tuple[str, ...], str] = {
     ("margin_ratio_initial", "margin_ratio_maintenance"): "update_perp_market_margin_ratio",
     ("high_leverage_margin_ratio_initial", "high_leverage_margin_ratio_maintenance"): (
         "update_perp_market_high_leverage_margin_ratio"
