@@ -32,9 +32,8 @@ def memo(content: dict[str, Any], recommended: dict[str, Any], metrics: dict[str
 def _opening(content: dict[str, Any]) -> str:
     steps = len(content["steps"])
     way = "in one change" if steps == 1 else f"in {steps} steps"
-    verdict = (
-        "every set on the way is certified" if content["status"] == "certified" else "**not every set is certified**"
-    )
+    every = "the set is certified" if steps == 1 else "every set on the way is certified"
+    verdict = every if content["status"] == "certified" else "**not every set on the way is certified**"
     return (
         f"Proposal for `{content['venue']}` {way}; {verdict} as rounded to the venue's own numbers. Values in force are those "
         f"of {content['values_as_of']}; compare them with the live ones before proposing."

@@ -75,7 +75,7 @@ def _numbers(preset: Preset) -> dict[str, Any]:
 
 def shown_lines(content: dict[str, Any]) -> list[str]:
     """The same for a screen."""
-    lines = [f"{content['preset']}: {content['venue']}, values of {content['as_of']}", f"  {content['status']}"]
+    lines = _block(f"{content['preset']}: {content['venue']}, values of {content['as_of']}", [content["status"]])
     lines += ["", *_block("rules", content["rules"])]
     values = [f"{key} = {_value(value)}" for key, value in content["values"].items() if value is not None]
     lines += ["", *_block("in force, in the venue's own numbers", values)]
