@@ -30,7 +30,6 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_fit.app)
 app.add_typer(cli_venues.app, name="venues")
-app.command()(cli_venues.export)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (TOML).", show_default=False)]
 Overrides = Annotated[
@@ -222,6 +221,9 @@ def compare(
         _print_json(found._asdict() | {"rows": [row._asdict() for row in found.rows]})
     else:
         _print(terminal.comparison_table(found, str(first), str(second)))
+
+
+app.command()(cli_venues.export)
 
 
 @app.command()

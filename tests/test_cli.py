@@ -29,7 +29,7 @@ from calibrate import cli
 from calibrate.job import load_job
 from calibrate.shipped import shipped_folder
 
-COMMANDS = ["run", "simulate", "frontier", "fit", "check", "verify", "compare", "report", "init"]
+COMMANDS = ["run", "simulate", "frontier", "fit", "check", "verify", "compare", "export", "report", "init"]
 RUN_FILES = [
     "figures/frontier.html",
     "figures/frontier.png",
@@ -151,6 +151,7 @@ def test_help_lists_every_command_and_loads_no_numerics() -> None:
     assert re.findall(r"^\W*([a-z]+)  +[A-Z]", answer.out.split("Commands")[1], flags=re.MULTILINE) == [
         *COMMANDS,
         "data",
+        "venues",
     ]
     loaded = {line.rpartition("|")[2].strip() for line in answer.err.splitlines() if line.startswith("import time:")}
     assert "calibrate.cli" in loaded

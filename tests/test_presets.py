@@ -9,9 +9,11 @@ import small_job
 
 from calibrate.assemble import assemble
 from calibrate.errors import UserError
+from calibrate.export.codecs import CODECS
+from calibrate.export.native import Basis
 from calibrate.job import load_job
 from calibrate.pipeline import other_inputs, problem_of
-from calibrate.presets import VENUES, notes_of, read_venue, shipped_presets
+from calibrate.presets import VENUES, load_preset, notes_of, read_venue, shipped_presets
 from calibrate.venue_words import shown, shown_lines, venue_lines, venue_list
 
 TEXT = small_job.TEXT.replace('\n[oracle]\nkind = "exact"\n', "").replace('keepers = "unlimited"\n', "")
@@ -219,3 +221,36 @@ def test_a_venue_file_has_a_date_and_addresses(path: Path) -> None:
     assert venue.as_of[:4].isdigit()
     assert venue.rules
     assert venue.not_simulated
+
+
+# --- the page -------------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "venues.md").read_text(encoding="utf-8")
+
+
+def test_the_page_speaks_of_every_venue() -> None:
+    first = [line.split("|")[1].strip().strip("`") for line in PAGE.splitlines() if line.startswith("| `")]
+    assert sorted(name for name in first if name in CODECS) == sorted([*CODECS, *CODECS])
+
+
+def test_the_job_on_the_page_can_be_read(tmp_path: Path) -> None:
+    shown_there = PAGE.split("```toml\n")[1].split("```")[0]
+    text = JOB[: JOB.index("[venue]")] + shown_there + JOB[JOB.index("[constraints]") :]
+    loaded = load_job(small_job.write(tmp_path, text))
+    assert loaded.preset is not None
+    assert loaded.job.policy.base_margin_bps.value == pytest.approx(300)  # 50,000 ppm x 0.6
+    assert set(loaded.job.policy.free()) == {"base_margin_bps", "initial_ratio"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["aave-v3:WETH", "binance:BTC", "compound-v3:WETH", "dydx-v4:large-cap", "gmx-v2:BTC", "hyperliquid:ETH", "maker:ETH-A",
+     "morpho-blue:86"],
+)  # fmt: skip
+def test_the_page_names_the_files_that_are_written(name: str) -> None:
+    before = load_preset(name, Path(), "").native
+    policy = before.policy()
+    after = before.moved_to(policy | {"base_margin_bps": 1.2 * policy["base_margin_bps"]})
+    assert after != before
+    for file in after.proposal(before, Basis("", "", 1.0)):
+        assert f"`{file}`" in PAGE

@@ -25,6 +25,7 @@ def test_the_wheel_carries_models_jobs_and_nothing_of_the_tests(wheel: Path) -> 
     tables = [name for name in names if name.endswith((".parquet", ".csv", ".gz"))]
     assert tables == ["calibrate/shipped/data/made-up-candles.csv"]
     assert not [name for name in names if "tests" in name]
+    assert "calibrate/venues/hyperliquid.toml" in names
 
 
 def test_a_wheel_in_a_fresh_environment_runs_the_quickstart(wheel: Path, tmp_path: Path) -> None:
