@@ -5,18 +5,18 @@ its place, before anything runs. Overrides from the command line (`--set simulat
 tables before checking, and are recorded with the run.
 """
 
-import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
+from calibrate.job_words import did_you_mean, in_words
 from calibrate.presets import Preset, with_preset
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 from calibrate.section_files import with_section_files
@@ -458,40 +458,15 @@ def _problem(place: str, details: dict[str, Any]) -> Problem:
     kind = details["type"]
     message = details["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        message = f"unknown key{_did_you_mean(str(details['loc'][-1]))}"
+        message = f"unknown key{did_you_mean(str(details['loc'][-1]), Job)}"
     elif kind == "missing":
         message = "is missing; add it to the job file"
     elif kind == "model_type":
         is_parameter = details["ctx"]["class_name"] == Choice.__name__
         expected = "a number, or a table with `value`, `free`, `low` and `high`" if is_parameter else "a table"
-        message = f"found {_shown(details['input'])}; expected {expected}"
+        message = f"found {in_words(details['input'])}; expected {expected}"
     elif kind == "list_type":
-        message = f"found {_shown(details['input'])}; expected a list of tables, each under [[{where}]]"
+        message = f"found {in_words(details['input'])}; expected a list of tables, each under [[{where}]]"
     elif kind not in ("value_error", "too_short"):
-        message = f"{message} (found {_shown(details['input'])})"
+        message = f"{message} (found {in_words(details['input'])})"
     return Problem(f"{place}: {where}" if where else place, message)
-
-
-def _shown(value: object) -> str:
-    """A value from a TOML file as a person would name it."""
-    if isinstance(value, dict | list):
-        return "a table" if isinstance(value, dict) else f"a list of {len(value)}"
-    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
-
-
-def _did_you_mean(name: str) -> str:
-    close = difflib.get_close_matches(name, sorted(_known_keys(Job)), n=2)
-    return f"; did you mean {' or '.join(f'`{key}`' for key in close)}?" if close else "; remove it or correct its name"
-
-
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    keys = set(model.model_fields)
-    for info in model.model_fields.values():
-        for part in (
-            info.annotation,
-            *get_args(info.annotation),
-            *(b for a in get_args(info.annotation) for b in get_args(a)),
-        ):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                keys |= _known_keys(part)
-    return keys

@@ -44,8 +44,8 @@ from calibrate.recommend import Effort, Recommendation, recommend
 from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
 from calibrate.sensitivity import STEP_FROM_NONE, Sensitivity, sensitivities
-from calibrate.shocks import derived_seed
 from calibrate.settling import reach_of, settling
+from calibrate.shocks import derived_seed
 from calibrate.simulate import Scenario
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
 from calibrate.venue_rules import incumbent_of
@@ -177,7 +177,9 @@ def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
     return Problem(
         scenario=assembled.scenario,
         incumbent=assembled.incumbent,
-        free=tuple(FreeParameter(*_in_field_units(key, *reach_of(key, choice, loaded))) for key, choice in free.items()),
+        free=tuple(
+            FreeParameter(*_in_field_units(key, *reach_of(key, choice, loaded))) for key, choice in free.items()
+        ),
         constraints=limits_of(job, assembled),
         user_cost_weight=job.objective.user_cost_weight,
         sampling=job.simulation.sampling,
