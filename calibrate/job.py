@@ -320,8 +320,15 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
         clip_bps = (job.venue.lowest_margin_bps, job.venue.highest_margin_bps)
         raise_all(rule_problems(preset, job.policy, clip_bps, str(path)))
     variants = _variants(job, tables, str(path))
-    found = {"job": job, "preset": preset, "variants": variants, "section_files": files}
-    return LoadedJob(**found, path=path, text=text, overrides=list(overrides))
+    return LoadedJob(
+        job=job,
+        preset=preset,
+        variants=variants,
+        path=path,
+        text=text,
+        overrides=list(overrides),
+        section_files=files,
+    )
 
 
 def parse_job(tables: dict[str, Any], place: str) -> Job:

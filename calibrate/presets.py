@@ -195,7 +195,10 @@ def _bounds(bounds: dict[str, Any], value: Any) -> dict[str, Any]:
 
 def _refuse_in_scenarios(tables: dict[str, Any], place: str) -> None:
     entries = tables.get("scenarios")
-    changed = [entry.get("venue") if isinstance(entry, dict) else None for entry in entries or []]
+    changed = [
+        entry.get("venue") if isinstance(entry, dict) else None
+        for entry in (entries if isinstance(entries, list) else [])
+    ]
     message = "a scenario cannot change which venue it is; change single rules, such as `keeper_delay_s`"
     raise_all(
         [
