@@ -42,10 +42,19 @@ class Book(eqx.Module):
     """Cohorts: side (+1 long, -1 short), weight (share of open interest; sums to 1) and density over collateral."""
 
     side: PerCohort
-    weight: PerCohort
+    weight: PerCohort | CohortPath
     density: Density
     reference_margin: Scalar
     responds: bool = eqx.field(static=True)
+
+    @property
+    def weights(self) -> CohortPath:
+        """Weights by cohort and path; they differ between paths only where accounts have left the book on the way."""
+        return self.weight if self.weight.ndim == 2 else self.weight[:, None]
+
+    def thinned(self, left: CohortPath | None) -> "Book":
+        """The same book when of each cohort only a part is left, whatever its collateral."""
+        return self if left is None else eqx.tree_at(lambda book: book.weight, self, self.weights * left)
 
     def scale(self, initial_margin: PerPath) -> PerPath:
         """By how much everyone's collateral differs from the reference, given the initial requirement at the start."""
@@ -61,7 +70,12 @@ class Book(eqx.Module):
 
     def over_cohorts(self, share: CohortPath) -> PerPath:
         """What is a share of each cohort, as a share of all open interest."""
-        return sum_of_rows(self.weight[:, None] * share)
+        return sum_of_rows(self.weights * share)
+
+    def of_sides(self, share: CohortPath) -> tuple[PerPath, PerPath]:
+        """The same, of longs and of shorts."""
+        longs, of_all = self.side[:, None] > 0, self.weights * share
+        return sum_of_rows(jnp.where(longs, of_all, 0.0)), sum_of_rows(jnp.where(longs, 0.0, of_all))
 
 
 def sum_of_rows(values: CohortPath) -> PerPath:

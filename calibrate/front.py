@@ -27,22 +27,26 @@ from calibrate.book import (
     sum_of_rows,
     worst,
 )
-from calibrate.compiled import computed_once, with_slopes
+from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
+from calibrate.rationing import part_of
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
+from calibrate.venue.backstop import Losers, Payments
 
 
 class FrontState(NamedTuple):
-    """Per cohort: highest level triggered so far, level closed so far, the accounts below it, and what keepers have under way."""
+    """Per cohort: highest level triggered so far, level closed so far, the accounts below it, what keepers have under way, and
+    the part of its accounts that has not been deleveraged (None where nobody is)."""
 
     triggered: CohortPath
     closed_level: CohortPath
     closed: Below
     under_way: Float[Array, "delay cohort path"]
+    left: CohortPath | None
 
 
 class Closes(NamedTuple):
@@ -64,6 +68,14 @@ class Closes(NamedTuple):
     bad_debt: PerPath
     sold: PerPath
     distance: PerPath
+    lost: "SideLosses | None" = None
+
+
+class SideLosses(NamedTuple):
+    """Deficits of longs and of shorts, and the shares of open interest that have them."""
+
+    deficit: tuple[PerPath, PerPath]
+    share: tuple[PerPath, PerPath]
 
 
 class MarketNow(NamedTuple):
@@ -87,7 +99,17 @@ class Execution(NamedTuple):
 def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
     lowest = book.lowest_collateral(like)
     nothing = jnp.zeros_like(lowest)
-    return FrontState(nothing, lowest, Below(nothing, nothing), venue.keeper_delay.empty_line(nothing))
+    return FrontState(
+        triggered=nothing,
+        closed_level=lowest,
+        closed=Below(nothing, nothing),
+        under_way=venue.keeper_delay.empty_line(nothing),
+        left=jnp.ones_like(lowest) if deleverages(venue) else None,
+    )
+
+
+def deleverages(venue: Venue) -> bool:
+    return venue.backstop is not None and venue.backstop.deleverages
 
 
 def step_fronts(
@@ -108,6 +130,7 @@ def step_fronts(
     `margin` is the maintenance requirement, `market` the state that these closes find, `scale` everyone's collateral relative
     to the reference.
     """
+    book = book.thinned(state.left)
     liquidatable = computed_once(lambda: trigger_level(book, view, margin) / scale, scale)
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
@@ -119,10 +142,10 @@ def step_fronts(
     sold = book.over_cohorts(book.side[:, None] * newly.share) * market.mid
     execution = computed_once(lambda: execution_at(book, venue, _filled(liquidity, market, sold), scale), scale)
     moved = Closed(state.closed_level, state.closed, closed_level, closed)
-    closes = account_for(book, policy, execution, moved, scale)
+    closes = account_for(book, policy, execution, moved, scale, by_side=deleverages(venue))
     distance = smaller(target, execution.cover) - state.closed_level
     closes = closes._replace(sold=sold, distance=worst(distance))
-    return FrontState(triggered, closed_level, closed, under_way), closes
+    return FrontState(triggered, closed_level, closed, under_way, state.left), closes
 
 
 def _filled(liquidity: Liquidity, market: MarketNow, sold: PerPath) -> PerPath:
@@ -176,23 +199,18 @@ def _affordable(
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
     side = book.side[:, None]
     profitable = liquidity.flow_that_costs(larger(profit, 0.0), market.depth)
-    volume = book.weight[:, None] * (wanted - closed) * market.mid
+    volume = book.weights * (wanted - closed) * market.mid
     longs, shorts = (
-        _part_of(larger(profitable - sign * market.fading, 0.0), sum_of_rows(jnp.where(side == sign, volume, 0.0)))
+        part_of(larger(profitable - sign * market.fading, 0.0), sum_of_rows(jnp.where(side == sign, volume, 0.0)))
         for sign in (1.0, -1.0)
     )
     part = jnp.where(side > 0, longs, shorts)
     return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
 
 
-@with_slopes
-def _part_of(room: PerPath, asked: PerPath) -> PerPath:
-    """The part of what is asked for that there is room for."""
-    short = asked > room
-    return jnp.where(short, room / jnp.where(short, asked, 1.0), 1.0)
-
-
-def account_for(book: Book, policy: Policy, execution: Execution, closed: Closed, scale: PerPath) -> Closes:
+def account_for(
+    book: Book, policy: Policy, execution: Execution, closed: Closed, scale: PerPath, *, by_side: bool = False
+) -> Closes:
     """Losses, penalties and what is returned, for the accounts that were closed."""
     side, newly = book.side[:, None], closed.below_high - closed.below_low
     price, cover = execution.price, execution.cover
@@ -204,10 +222,11 @@ def account_for(book: Book, policy: Policy, execution: Execution, closed: Closed
     # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
     returned = newly.collateral - (cover + fee) * newly.share + below_cover_and_fee
     summed = book.over_cohorts
+    insolvent = share_short_of(book.density, cover, closed)
     return Closes(
         share=summed(newly.share),
         notional=summed(newly.share * price),
-        insolvent_share=summed(share_short_of(book.density, cover, closed)),
+        insolvent_share=summed(insolvent),
         collateral=summed(scale * newly.collateral),
         pnl=summed(side * (price - 1) * newly.share),
         returned=summed(scale * returned),
@@ -215,14 +234,53 @@ def account_for(book: Book, policy: Policy, execution: Execution, closed: Closed
         bad_debt=summed(scale * deficit),
         sold=jnp.zeros_like(scale),
         distance=jnp.zeros_like(scale),
+        lost=_by_side(book, scale * deficit, insolvent) if by_side else None,
     )
 
 
-def open_deficit(book: Book, state: FrontState, execution: Execution, scale: PerPath) -> tuple[PerPath, PerPath]:
-    """Deficits of accounts that are still open, and the distance of the worst of them from one (see `Closes`)."""
-    everyone = book.all_accounts(execution.cover)
-    deficit = lacking(book.density, execution.cover, Closed(state.closed_level, state.closed, *everyone))
-    return scale * book.over_cohorts(deficit), worst(execution.cover - state.closed_level)
+def _by_side(book: Book, deficit: CohortPath, share: CohortPath) -> SideLosses:
+    return SideLosses(book.of_sides(deficit), book.of_sides(share))
+
+
+def open_deficit(
+    book: Book, state: FrontState, execution: Execution, scale: PerPath, venue: Venue
+) -> tuple[PerPath, PerPath, tuple[Losers, Losers] | None]:
+    """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it."""
+    book = book.thinned(state.left)
+    everyone = Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover))
+    deficit = lacking(book.density, execution.cover, everyone)
+    losers = None
+    if deleverages(venue):
+        lost = _by_side(book, scale * deficit, share_short_of(book.density, execution.cover, everyone))
+        losers = _facing(book, state, lost)
+    return scale * book.over_cohorts(deficit), worst(execution.cover - state.closed_level), losers
+
+
+def losers_of(book: Book, state: FrontState, closes: Closes) -> tuple[Losers, Losers] | None:
+    """Longs and shorts closed at a loss in a step after which the fronts are at `state`, where winners are deleveraged."""
+    return None if closes.lost is None else _facing(book.thinned(state.left), state, closes.lost)
+
+
+def _facing(book: Book, state: FrontState, lost: SideLosses) -> tuple[Losers, Losers]:
+    longs, shorts = book.of_sides(1 - state.closed.share)
+    return Losers(lost.deficit[0], lost.share[0], shorts), Losers(lost.deficit[1], lost.share[1], longs)
+
+
+def deleveraged(
+    book: Book, state: FrontState, payments: Payments, sold: PerPath, mid: PerPath
+) -> tuple[FrontState, PerPath]:
+    """Winners on the other side lose their positions, all of them the same part, and what they take over is not sold."""
+    if payments.deleveraged is None or state.left is None:
+        return state, sold
+    longs, shorts = book.thinned(state.left).of_sides(1 - state.closed.share)
+    from_longs, from_shorts = payments.deleveraged
+    taken_longs, taken_shorts = _part_taken(from_shorts, longs), _part_taken(from_longs, shorts)
+    left = state.left * (1 - jnp.where(book.side[:, None] > 0, taken_longs, taken_shorts))
+    return state._replace(left=left), sold - (from_longs - from_shorts) * mid
+
+
+def _part_taken(taken: PerPath, there: PerPath) -> PerPath:
+    return jnp.where(there > 0, taken / jnp.where(there > 0, there, 1.0), 0.0)
 
 
 def closed_falsely(book: Book, state: FrontState, seen: PerPath, margin: PerPath, scale: PerPath) -> PerPath:
@@ -232,6 +290,6 @@ def closed_falsely(book: Book, state: FrontState, seen: PerPath, margin: PerPath
     return book.over_cohorts(larger(not_needed, 0.0))
 
 
-def market_after(liquidity: Liquidity, flow: Flow, closes: Closes) -> Flow:
-    """The market takes up what was closed; it moves the price from the next step on."""
-    return liquidity.add(flow, closes.sold)
+def market_after(liquidity: Liquidity, flow: Flow, sold: PerPath) -> Flow:
+    """The market takes up what was sold; it moves the price from the next step on."""
+    return liquidity.add(flow, sold)

@@ -21,18 +21,19 @@ from jaxtyping import Array, Float
 from calibrate.book import Book
 from calibrate.compiled import computed_once
 from calibrate.errors import UserError
-from calibrate.extremes import larger, smaller
 from calibrate.front import (
-    Closes,
     FrontState,
     MarketNow,
     closed_falsely,
+    deleveraged,
     execution_at,
+    losers_of,
     market_after,
     open_deficit,
     start_fronts,
     step_fronts,
 )
+from calibrate.ledger import Tally, settled_at_the_end, slippage_of, start_tally, tallied
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.model import Market, MarketState, StepShocks
 from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
@@ -64,8 +65,9 @@ class Outcome(NamedTuple):
 
     `distance` is the signed distance to insolvency: positive exactly where losses exceeded the insurance fund, continuous
     through zero. `bad_debt` includes `open_deficit`, the deficits of accounts still open at the horizon. `initial_margin` is
-    the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The last
-    three fields say where the closed accounts' money came from and went.
+    the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The three
+    fields up to `returned` say where the closed accounts' money came from and went. What follows belongs to layers behind the
+    insurance fund (`venue/backstop.py`), None where the venue does not have them.
     """
 
     distance: PerPath
@@ -87,29 +89,9 @@ class Outcome(NamedTuple):
     collateral_closed: PerPath
     pnl_closed: PerPath
     returned: PerPath
-
-
-class Tally(NamedTuple):
-    """Running sums and extremes of a path."""
-
-    bad_debt: PerPath
-    insolvent_share: PerPath
-    liquidated: PerPath
-    liquidated_share: PerPath
-    penalty: PerPath
-    slippage: PerPath
-    fund: PerPath
-    fund_draw: PerPath
-    socialised_loss: PerPath
-    margin_sum: PerPath
-    margin_lowest: PerPath
-    margin_highest: PerPath
-    margin_rise: PerPath
-    closest: PerPath
-    distance: PerPath
-    collateral_closed: PerPath
-    pnl_closed: PerPath
-    returned: PerPath
+    vault_draw: PerPath | None = None
+    adl_loss: PerPath | None = None
+    adl_rate: PerPath | None = None
 
 
 class PathState(NamedTuple):
@@ -134,10 +116,6 @@ def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[
     variance_rate = scenario.market.variance_rate(market.log_volatility, world.volatility_scale)
     margin = scenario.venue.margin.maintenance(policy, variance_rate)
     scale = scenario.book.scale(policy.initial_ratio * margin)
-    huge = jnp.full_like(normal, 1e9)
-    tally = Tally(*[zero] * len(Tally._fields))._replace(
-        fund=scenario.venue.fund + zero, margin_lowest=huge, margin_highest=zero, closest=-huge, distance=-huge
-    )
     state = PathState(
         market=market,
         flow=scenario.liquidity.start(normal),
@@ -147,7 +125,7 @@ def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[
         fronts=start_fronts(scenario.book, scenario.venue, normal),
         mid=zero + 1,
         margin=margin,
-        tally=tally,
+        tally=start_tally(scenario.venue, normal),
     )
     return state, scale
 
@@ -199,9 +177,11 @@ def step(
         liquidity=liquidity,
         policy=policy,
     )
-    slippage = _slippage(closes, mid, jnp.exp(market.log_price))
-    tally = _tally(state.tally, closes, slippage, policy, margin, venue.fund)
-    flow = market_after(liquidity, flow, closes)
+    slippage = slippage_of(closes, mid, jnp.exp(market.log_price))
+    losers = losers_of(scenario.book, fronts, closes)
+    tally, payments = tallied(state.tally, closes, slippage, losers, policy, margin, venue, dt)
+    fronts, sold = deleveraged(scenario.book, fronts, payments, closes.sold, mid)
+    flow = market_after(liquidity, flow, sold)
     return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally)
 
 
@@ -211,65 +191,19 @@ def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt
     return weight * variance_rate + (1 - weight) * oracle_return**2 / dt
 
 
-def _slippage(closes: Closes, mid: PerPath, undisturbed: PerPath) -> PerPath:
-    """What owners lost because their closes met a spread and a price displaced by liquidations: net long share closed
-    times the displacement, plus the spread. `sold` is at the mid price, `pnl` at the closing price."""
-    net_share = closes.sold / mid
-    return net_share * (undisturbed - 1) - closes.pnl
-
-
-def _tally(
-    tally: Tally, closes: Closes, slippage: PerPath, policy: Policy, margin: PerPath, first_fund: Scalar
-) -> Tally:
-    income = (1 - policy.keeper_share) * closes.penalty
-    fund = tally.fund + income
-    draw = smaller(closes.bad_debt, fund)
-    bad_debt = tally.bad_debt + closes.bad_debt
-    penalty = tally.penalty + closes.penalty
-    closest = larger(tally.closest, closes.distance)
-    required = policy.initial_ratio * margin
-    lowest = smaller(tally.margin_lowest, required)
-    return Tally(
-        bad_debt=bad_debt,
-        insolvent_share=tally.insolvent_share + closes.insolvent_share,
-        liquidated=tally.liquidated + closes.notional,
-        liquidated_share=tally.liquidated_share + closes.share,
-        penalty=penalty,
-        slippage=tally.slippage + slippage,
-        fund=fund - draw,
-        fund_draw=tally.fund_draw + draw,
-        socialised_loss=tally.socialised_loss + closes.bad_debt - draw,
-        margin_sum=tally.margin_sum + required,
-        margin_lowest=lowest,
-        margin_highest=larger(tally.margin_highest, required),
-        margin_rise=larger(tally.margin_rise, required - lowest),
-        closest=closest,
-        distance=larger(tally.distance, _distance(policy, first_fund, bad_debt, penalty, closest)),
-        collateral_closed=tally.collateral_closed + closes.collateral,
-        pnl_closed=tally.pnl_closed + closes.pnl,
-        returned=tally.returned + closes.returned,
-    )
-
-
-def _distance(policy: Policy, fund: Scalar, bad_debt: PerPath, penalty: PerPath, closest: PerPath) -> PerPath:
-    """Losses less what the fund has had to meet them. While there is no loss, how far the worst account is from one is
-    added (it is negative), so that the distance has no atom and moves smoothly through zero."""
-    return bad_debt - fund - (1 - policy.keeper_share) * penalty + smaller(closest, 0.0)
-
-
 def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: PathState) -> Outcome:
-    """The reckoning at the horizon: open accounts are marked at the market, and the fund pays what it can."""
-    policy, venue, book, tally = parameters.policy, scenario.venue, scenario.book, state.tally
+    """The reckoning at the horizon: open accounts are marked at the market, and the layers pay what they can."""
+    policy, venue, book = parameters.policy, scenario.venue, scenario.book
     execution = execution_at(book, venue, state.mid, scale)
-    still_open, nearest = open_deficit(book, state.fronts, execution, scale)
-    draw = smaller(still_open, tally.fund)
-    bad_debt = tally.bad_debt + still_open
-    last = _distance(policy, venue.fund, bad_debt, tally.penalty, larger(tally.closest, nearest))
+    still_open, nearest, losers = open_deficit(book, state.fronts, execution, scale, venue)
+    tally = settled_at_the_end(state.tally, still_open, nearest, losers, policy, venue)
     # Comparisons in the time loop pass over what is not a number; sums do not. No path may look safe because of it.
-    numbers = jnp.isfinite(state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + bad_debt)
+    numbers = jnp.isfinite(
+        state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + tally.bad_debt
+    )
     return Outcome(
-        distance=jnp.where(numbers, larger(tally.distance, last), jnp.nan),
-        bad_debt=bad_debt,
+        distance=jnp.where(numbers, tally.distance, jnp.nan),
+        bad_debt=tally.bad_debt,
         open_deficit=still_open,
         insolvent_share=tally.insolvent_share,
         liquidated=tally.liquidated,
@@ -277,8 +211,8 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: Pa
         penalty=tally.penalty,
         slippage=tally.slippage,
         fund_income=(1 - policy.keeper_share) * tally.penalty,
-        fund_draw=tally.fund_draw + draw,
-        socialised_loss=tally.socialised_loss + still_open - draw,
+        fund_draw=tally.fund_draw,
+        socialised_loss=tally.socialised_loss,
         false_liquidation=closed_falsely(book, state.fronts, state.seen, state.margin, scale),
         initial_margin=tally.margin_sum / scenario.steps,
         margin_peak_to_trough=tally.margin_highest / tally.margin_lowest,
@@ -287,6 +221,9 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: Pa
         collateral_closed=tally.collateral_closed,
         pnl_closed=tally.pnl_closed,
         returned=tally.returned,
+        vault_draw=tally.vault_draw,
+        adl_loss=tally.adl_loss,
+        adl_rate=tally.adl_rate,
     )
 
 
@@ -345,7 +282,13 @@ def values_of(parameters: Parameters, names: Sequence[str]) -> np.ndarray:
 # --- chunks and cores -----------------------------------------------------------------------------------------------------
 
 # The fields that metrics need; the rest says where money went and is computed only where it is asked for.
-METRIC_FIELDS = tuple(name for name in Outcome._fields if name not in ("collateral_closed", "pnl_closed", "returned"))
+METRIC_FIELDS = tuple(
+    name
+    for name in Outcome._fields
+    if name not in ("collateral_closed", "pnl_closed", "returned", *Outcome._field_defaults)
+)
+# Those of mechanisms that not every venue has come along where it has them.
+OPTIONAL_FIELDS = tuple(Outcome._field_defaults)
 
 # Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
 CHUNK = 4096
@@ -379,7 +322,7 @@ def simulate(
     *,
     seed: int,
     paths: int | np.ndarray,
-    fields: tuple[str, ...] = METRIC_FIELDS,
+    fields: tuple[str, ...] = METRIC_FIELDS + OPTIONAL_FIELDS,
     derivatives: tuple[str, ...] = (),
     sampling: Sampling | None = None,
     keep_drawn: bool = False,
@@ -485,7 +428,8 @@ def _compiled(
     def chosen(parameters: Parameters) -> tuple[dict[str, Array], dict[str, Any]]:
         outcome, drawn = outcomes(scenario, parameters, sampling, seed, ids)
         remembered = {} if drawn is None else drawn._asdict() if keep_drawn else {"weight": drawn.weight}
-        return {field: outcome._asdict()[field] for field in fields}, remembered
+        given = outcome._asdict()
+        return {field: given[field] for field in fields if given[field] is not None}, remembered
 
     if not names:
         values, drawn = chosen(parameters)

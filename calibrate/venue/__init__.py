@@ -1,7 +1,8 @@
 """The venue's rules around a liquidation: how keepers work, what a close costs, and what pays for a loss.
 
 Keepers act a fixed number of steps after an account has become liquidatable, and, where they work for profit, close no more
-than what the market absorbs for less than they earn. `docs/rules.md`, sections 5 to 8, states the rules exactly.
+than what the market absorbs for less than they earn. `docs/rules.md`, sections 5 to 8, states the rules exactly. Rules that
+not every venue has stand in modules of their own, are None where a venue does not have them, and then cost nothing.
 """
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import equinox as eqx
 from calibrate.delay import Delay
 from calibrate.policy import MarginRule
 from calibrate.units import Scalar
+from calibrate.venue.backstop import Backstop
 
 
 class Venue(eqx.Module):
@@ -23,3 +25,4 @@ class Venue(eqx.Module):
     keeper_delay: Delay
     recheck: bool = eqx.field(static=True)
     unlimited_keepers: bool = eqx.field(static=True)
+    backstop: Backstop | None = None

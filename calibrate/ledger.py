@@ -1,0 +1,145 @@
+"""What a path adds up: the money of closed accounts, who paid for losses, and the swings of the margin.
+
+Each step's closes are entered here, and the deficits that they leave are met by the layers of the venue's backstop. The signed
+distance to insolvency is kept along the way: how far losses went beyond the insurance fund, or how far they were from it.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from calibrate.extremes import larger, smaller
+from calibrate.front import Closes
+from calibrate.policy import Policy
+from calibrate.units import PerPath, Scalar
+from calibrate.venue import Venue
+from calibrate.venue.backstop import Losers, Payments, Reserves, pay, start_reserves
+
+
+class Tally(NamedTuple):
+    """Running sums and extremes of a path, and what the backstop's layers have left."""
+
+    bad_debt: PerPath
+    insolvent_share: PerPath
+    liquidated: PerPath
+    liquidated_share: PerPath
+    penalty: PerPath
+    slippage: PerPath
+    reserves: Reserves
+    fund_draw: PerPath
+    socialised_loss: PerPath
+    margin_sum: PerPath
+    margin_lowest: PerPath
+    margin_highest: PerPath
+    margin_rise: PerPath
+    closest: PerPath
+    distance: PerPath
+    collateral_closed: PerPath
+    pnl_closed: PerPath
+    returned: PerPath
+    vault_draw: PerPath | None
+    adl_loss: PerPath | None
+    adl_rate: PerPath | None
+
+
+def start_tally(venue: Venue, like: PerPath) -> Tally:
+    zero, huge = jnp.zeros_like(like), jnp.full_like(like, 1e9)
+    backstop = venue.backstop
+    vaulted = backstop is not None and backstop.vault is not None
+    deleverages = backstop is not None and backstop.deleverages
+    return Tally(*[zero] * len(Tally._fields))._replace(
+        reserves=start_reserves(venue.fund, backstop, like),
+        margin_lowest=huge,
+        closest=-huge,
+        distance=-huge,
+        vault_draw=zero if vaulted else None,
+        adl_loss=zero if deleverages else None,
+        adl_rate=zero if deleverages else None,
+    )
+
+
+def slippage_of(closes: Closes, mid: PerPath, undisturbed: PerPath) -> PerPath:
+    """What owners lost because their closes met a spread and a price displaced by liquidations: net long share closed
+    times the displacement, plus the spread. `sold` is at the mid price, `pnl` at the closing price."""
+    net_share = closes.sold / mid
+    return net_share * (undisturbed - 1) - closes.pnl
+
+
+def tallied(
+    tally: Tally,
+    closes: Closes,
+    slippage: PerPath,
+    losers: tuple[Losers, Losers] | None,
+    policy: Policy,
+    margin: PerPath,
+    venue: Venue,
+    dt: Scalar,
+) -> tuple[Tally, Payments]:
+    """Enter a step's closes, and let the backstop meet what they lack."""
+    income = (1 - policy.keeper_share) * closes.penalty
+    reserves = tally.reserves.grown(income, venue.backstop, dt)
+    required = policy.initial_ratio * margin
+    lowest = smaller(tally.margin_lowest, required)
+    tally = tally._replace(
+        insolvent_share=tally.insolvent_share + closes.insolvent_share,
+        liquidated=tally.liquidated + closes.notional,
+        liquidated_share=tally.liquidated_share + closes.share,
+        penalty=tally.penalty + closes.penalty,
+        slippage=tally.slippage + slippage,
+        reserves=reserves,
+        margin_sum=tally.margin_sum + required,
+        margin_lowest=lowest,
+        margin_highest=larger(tally.margin_highest, required),
+        margin_rise=larger(tally.margin_rise, required - lowest),
+        collateral_closed=tally.collateral_closed + closes.collateral,
+        pnl_closed=tally.pnl_closed + closes.pnl,
+        returned=tally.returned + closes.returned,
+    )
+    return _met(tally, closes.bad_debt, closes.distance, losers, policy, venue)
+
+
+def settled_at_the_end(
+    tally: Tally,
+    still_open: PerPath,
+    nearest: PerPath,
+    losers: tuple[Losers, Losers] | None,
+    policy: Policy,
+    venue: Venue,
+) -> Tally:
+    """The deficits of accounts that are open at the horizon are met as those of closed accounts are."""
+    return _met(tally, still_open, nearest, losers, policy, venue)[0]
+
+
+def _met(
+    tally: Tally,
+    deficit: PerPath,
+    closest: PerPath,
+    losers: tuple[Losers, Losers] | None,
+    policy: Policy,
+    venue: Venue,
+) -> tuple[Tally, Payments]:
+    bad_debt = tally.bad_debt + deficit
+    closest = larger(tally.closest, closest)
+    distance = _distance(policy, venue.fund, bad_debt, tally.penalty, closest)
+    if tally.reserves.allowance is not None:
+        # A loss that the fund may not pay is beyond it as much as one that it cannot.
+        distance = larger(distance, deficit - tally.reserves.allowance + smaller(closest, 0.0))
+    reserves, paid = pay(tally.reserves, deficit, losers)
+    tally = tally._replace(
+        bad_debt=bad_debt,
+        closest=closest,
+        distance=larger(tally.distance, distance),
+        reserves=reserves,
+        fund_draw=tally.fund_draw + paid.fund,
+        socialised_loss=tally.socialised_loss + deficit - paid.in_all,
+        vault_draw=None if paid.vault is None else tally.vault_draw + paid.vault,
+        adl_loss=None if paid.winners is None else tally.adl_loss + paid.winners,
+        adl_rate=None if paid.deleveraged is None else tally.adl_rate + paid.deleveraged[0] + paid.deleveraged[1],
+    )
+    return tally, paid
+
+
+def _distance(policy: Policy, fund: Scalar, bad_debt: PerPath, penalty: PerPath, closest: PerPath) -> PerPath:
+    """Losses less what the fund has had to meet them. While there is no loss, how far the worst account is from one is
+    added (it is negative), so that the distance has no atom and moves smoothly through zero."""
+    return bad_debt - fund - (1 - policy.keeper_share) * penalty + smaller(closest, 0.0)
