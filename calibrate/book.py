@@ -44,7 +44,7 @@ class Book(eqx.Module):
     side: PerCohort
     weight: PerCohort | CohortPath
     density: Density
-    reference_margin: Scalar
+    reference_margin: Scalar | Float[Array, "cohort 1"]
     responds: bool = eqx.field(static=True)
 
     @property
@@ -56,8 +56,9 @@ class Book(eqx.Module):
         """The same book when of each cohort only a part is left, whatever its collateral."""
         return self if left is None else eqx.tree_at(lambda book: book.weight, self, self.weights * left)
 
-    def scale(self, initial_margin: PerPath) -> PerPath:
-        """By how much everyone's collateral differs from the reference, given the initial requirement at the start."""
+    def scale(self, initial_margin: PerPath | CohortPath) -> PerPath | CohortPath:
+        """By how much everyone's collateral differs from the reference, given the initial requirement at the start. Where that
+        depends on the cohort, so does the reference."""
         return initial_margin / self.reference_margin if self.responds else jnp.ones_like(initial_margin)
 
     def lowest_collateral(self, like: PerPath) -> CohortPath:
@@ -71,6 +72,10 @@ class Book(eqx.Module):
     def over_cohorts(self, share: CohortPath) -> PerPath:
         """What is a share of each cohort, as a share of all open interest."""
         return sum_of_rows(self.weights * share)
+
+    def average(self, of_cohorts: PerPath | CohortPath) -> PerPath:
+        """The average over open interest of what may differ between cohorts."""
+        return of_cohorts if of_cohorts.ndim == 1 else self.over_cohorts(of_cohorts)
 
     def of_sides(self, share: CohortPath) -> tuple[PerPath, PerPath]:
         """The same, of longs and of shorts."""
@@ -262,7 +267,9 @@ def knot_shares(segments: int) -> np.ndarray:
     return place**2
 
 
-def lay_out(cohorts: list[Cohort], *, reference_margin: float, responds: bool, segments: int, dtype: np.dtype) -> Book:
+def lay_out(
+    cohorts: list[Cohort], *, reference_margin: float | np.ndarray, responds: bool, segments: int, dtype: np.dtype
+) -> Book:
     """Put each cohort's distribution on knots at fixed shares; inside a segment accounts are spread evenly."""
     shares = knot_shares(segments)
     knots = np.stack([cohort.quantile(shares) for cohort in cohorts])

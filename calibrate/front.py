@@ -118,7 +118,7 @@ def step_fronts(
     margin: PerPath,
     market: MarketNow,
     index: Index,
-    scale: PerPath,
+    scale: PerPath | CohortPath,
     *,
     book: Book,
     venue: Venue,
@@ -131,7 +131,7 @@ def step_fronts(
     to the reference.
     """
     book = book.thinned(state.left)
-    liquidatable = computed_once(lambda: trigger_level(book, view, margin) / scale, scale)
+    liquidatable = computed_once(lambda: trigger_level(book, view, venue.maintenance(margin)) / scale, scale)
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
     target = smaller(seen, liquidatable) if venue.recheck else seen
@@ -159,14 +159,14 @@ def advance(front: CohortPath, level: CohortPath) -> CohortPath:
     return larger(front, level)
 
 
-def trigger_level(book: Book, view: OracleView, margin: PerPath) -> CohortPath:
+def trigger_level(book: Book, view: OracleView, margin: PerPath | CohortPath) -> CohortPath:
     """Collateral below which accounts are liquidatable: equity `c + s (O - 1)` below `margin * O` at the oracle price O."""
     side = book.side[:, None]
     oracle = jnp.where(side > 0, jnp.exp(view.lowest), jnp.exp(view.highest))
     return margin * oracle - side * (oracle - 1)
 
 
-def execution_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath) -> Execution:
+def execution_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath | CohortPath) -> Execution:
     side = book.side[:, None]
     price = mid * (1 - side * venue.half_spread)
     return Execution(price, -side * (price - 1) / scale)
@@ -209,7 +209,13 @@ def _affordable(
 
 
 def account_for(
-    book: Book, policy: Policy, execution: Execution, closed: Closed, scale: PerPath, *, by_side: bool = False
+    book: Book,
+    policy: Policy,
+    execution: Execution,
+    closed: Closed,
+    scale: PerPath | CohortPath,
+    *,
+    by_side: bool = False,
 ) -> Closes:
     """Losses, penalties and what is returned, for the accounts that were closed."""
     side, newly = book.side[:, None], closed.below_high - closed.below_low
@@ -223,6 +229,7 @@ def account_for(
     returned = newly.collateral - (cover + fee) * newly.share + below_cover_and_fee
     summed = book.over_cohorts
     insolvent = share_short_of(book.density, cover, closed)
+    nothing = jnp.zeros_like(summed(newly.share))
     return Closes(
         share=summed(newly.share),
         notional=summed(newly.share * price),
@@ -232,8 +239,8 @@ def account_for(
         returned=summed(scale * returned),
         penalty=summed(scale * penalty),
         bad_debt=summed(scale * deficit),
-        sold=jnp.zeros_like(scale),
-        distance=jnp.zeros_like(scale),
+        sold=nothing,
+        distance=nothing,
         lost=_by_side(book, scale * deficit, insolvent) if by_side else None,
     )
 
@@ -243,7 +250,7 @@ def _by_side(book: Book, deficit: CohortPath, share: CohortPath) -> SideLosses:
 
 
 def open_deficit(
-    book: Book, state: FrontState, execution: Execution, scale: PerPath, venue: Venue
+    book: Book, state: FrontState, execution: Execution, scale: PerPath | CohortPath, venue: Venue
 ) -> tuple[PerPath, PerPath, tuple[Losers, Losers] | None]:
     """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it."""
     book = book.thinned(state.left)
@@ -253,7 +260,8 @@ def open_deficit(
     if deleverages(venue):
         lost = _by_side(book, scale * deficit, share_short_of(book.density, execution.cover, everyone))
         losers = _facing(book, state, lost)
-    return scale * book.over_cohorts(deficit), worst(execution.cover - state.closed_level), losers
+    in_all = scale * book.over_cohorts(deficit) if scale.ndim == 1 else book.over_cohorts(scale * deficit)
+    return in_all, worst(execution.cover - state.closed_level), losers
 
 
 def losers_of(book: Book, state: FrontState, closes: Closes) -> tuple[Losers, Losers] | None:
@@ -262,8 +270,12 @@ def losers_of(book: Book, state: FrontState, closes: Closes) -> tuple[Losers, Lo
 
 
 def _facing(book: Book, state: FrontState, lost: SideLosses) -> tuple[Losers, Losers]:
-    longs, shorts = book.of_sides(1 - state.closed.share)
+    longs, shorts = _still_open(book, state)
     return Losers(lost.deficit[0], lost.share[0], shorts), Losers(lost.deficit[1], lost.share[1], longs)
+
+
+def _still_open(book: Book, state: FrontState) -> tuple[PerPath, PerPath]:
+    return book.of_sides(larger(1 - state.closed.share, 0.0))
 
 
 def deleveraged(
@@ -272,7 +284,7 @@ def deleveraged(
     """Winners on the other side lose their positions, all of them the same part, and what they take over is not sold."""
     if payments.deleveraged is None or state.left is None:
         return state, sold
-    longs, shorts = book.thinned(state.left).of_sides(1 - state.closed.share)
+    longs, shorts = _still_open(book.thinned(state.left), state)
     from_longs, from_shorts = payments.deleveraged
     taken_longs, taken_shorts = _part_taken(from_shorts, longs), _part_taken(from_longs, shorts)
     left = state.left * (1 - jnp.where(book.side[:, None] > 0, taken_longs, taken_shorts))
@@ -280,10 +292,12 @@ def deleveraged(
 
 
 def _part_taken(taken: PerPath, there: PerPath) -> PerPath:
-    return jnp.where(there > 0, taken / jnp.where(there > 0, there, 1.0), 0.0)
+    return smaller(taken / jnp.where(there > 0, there, 1.0), 1.0)
 
 
-def closed_falsely(book: Book, state: FrontState, seen: PerPath, margin: PerPath, scale: PerPath) -> PerPath:
+def closed_falsely(
+    book: Book, state: FrontState, seen: PerPath, margin: PerPath | CohortPath, scale: PerPath | CohortPath
+) -> PerPath:
     """Share of open interest closed although it would meet maintenance at the log-price `seen` now."""
     required = trigger_level(book, OracleView(seen, seen, seen), margin) / scale
     not_needed = state.closed.share - share_below(book.density, smaller(required, state.closed_level))

@@ -71,14 +71,13 @@ def tallied(
     slippage: PerPath,
     losers: tuple[Losers, Losers] | None,
     policy: Policy,
-    margin: PerPath,
+    required: PerPath,
     venue: Venue,
     dt: Scalar,
 ) -> tuple[Tally, Payments]:
-    """Enter a step's closes, and let the backstop meet what they lack."""
+    """Enter a step's closes and initial requirement, and let the backstop meet what the closes lack."""
     income = (1 - policy.keeper_share) * closes.penalty
     reserves = tally.reserves.grown(income, venue.backstop, dt)
-    required = policy.initial_ratio * margin
     lowest = smaller(tally.margin_lowest, required)
     tally = tally._replace(
         insolvent_share=tally.insolvent_share + closes.insolvent_share,

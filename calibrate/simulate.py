@@ -40,7 +40,7 @@ from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
 from calibrate.policy import Parameters, Policy
 from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, path_ids, seed_words, shocks_of_steps
-from calibrate.units import Index, PerPath, Scalar
+from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 
 
@@ -108,14 +108,14 @@ class PathState(NamedTuple):
     tally: Tally
 
 
-def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[PathState, PerPath]:
+def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[PathState, PerPath | CohortPath]:
     """The state before the first step, and everyone's collateral relative to the reference."""
     policy, world = parameters
     market = scenario.market.start(normal)
     zero = jnp.zeros_like(normal)
     variance_rate = scenario.market.variance_rate(market.log_volatility, world.volatility_scale)
     margin = scenario.venue.margin.maintenance(policy, variance_rate)
-    scale = scenario.book.scale(policy.initial_ratio * margin)
+    scale = scenario.book.scale(scenario.venue.initial(policy, margin))
     state = PathState(
         market=market,
         flow=scenario.liquidity.start(normal),
@@ -133,7 +133,7 @@ def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[
 def step(
     scenario: Scenario,
     parameters: Parameters,
-    scale: PerPath,
+    scale: PerPath | CohortPath,
     state: PathState,
     index: Index,
     shocks: StepShocks,
@@ -179,7 +179,8 @@ def step(
     )
     slippage = slippage_of(closes, mid, jnp.exp(market.log_price))
     losers = losers_of(scenario.book, fronts, closes)
-    tally, payments = tallied(state.tally, closes, slippage, losers, policy, margin, venue, dt)
+    required = scenario.book.average(venue.initial(policy, margin))
+    tally, payments = tallied(state.tally, closes, slippage, losers, policy, required, venue, dt)
     fronts, sold = deleveraged(scenario.book, fronts, payments, closes.sold, mid)
     flow = market_after(liquidity, flow, sold)
     return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally)
@@ -191,16 +192,14 @@ def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt
     return weight * variance_rate + (1 - weight) * oracle_return**2 / dt
 
 
-def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: PathState) -> Outcome:
+def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPath, state: PathState) -> Outcome:
     """The reckoning at the horizon: open accounts are marked at the market, and the layers pay what they can."""
     policy, venue, book = parameters.policy, scenario.venue, scenario.book
     execution = execution_at(book, venue, state.mid, scale)
     still_open, nearest, losers = open_deficit(book, state.fronts, execution, scale, venue)
     tally = settled_at_the_end(state.tally, still_open, nearest, losers, policy, venue)
     # Comparisons in the time loop pass over what is not a number; sums do not. No path may look safe because of it.
-    numbers = jnp.isfinite(
-        state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + tally.bad_debt
-    )
+    numbers = jnp.isfinite(state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + tally.bad_debt)
     return Outcome(
         distance=jnp.where(numbers, tally.distance, jnp.nan),
         bad_debt=tally.bad_debt,
@@ -213,7 +212,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath, state: Pa
         fund_income=(1 - policy.keeper_share) * tally.penalty,
         fund_draw=tally.fund_draw,
         socialised_loss=tally.socialised_loss,
-        false_liquidation=closed_falsely(book, state.fronts, state.seen, state.margin, scale),
+        false_liquidation=closed_falsely(book, state.fronts, state.seen, venue.maintenance(state.margin), scale),
         initial_margin=tally.margin_sum / scenario.steps,
         margin_peak_to_trough=tally.margin_highest / tally.margin_lowest,
         margin_rise=tally.margin_rise,

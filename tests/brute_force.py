@@ -31,6 +31,9 @@ SUMS = (
     "bad_debt",
     "open_deficit",
     "fund_draw",
+    "vault_draw",
+    "adl_loss",
+    "adl_rate",
     "socialised_loss",
 )
 NEVER = np.iinfo(np.int64).max
@@ -92,6 +95,11 @@ class Rules:
     gas: float
     half_spread: float
     fund: float
+    # 7. Backstop: what the fund pays at once and how fast that comes back, a vault, whether winners are deleveraged
+    fund_cap: float = math.inf
+    fund_cap_refill_per_year: float = 0.0
+    vault: float = 0.0
+    deleverages: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +114,20 @@ class Accounts:
     weight: np.ndarray
     cohort: np.ndarray
     responds: bool = False
-    reference_margin: float = 1.0
+    reference_margin: float | np.ndarray = 1.0
+    # Size of the position as the margin sees it, account by account, and how far open interest raises what opening takes.
+    factor: float | np.ndarray = 1.0
+    floor_part: float | np.ndarray = 1.0
+    add_on: float | np.ndarray = 0.0
+    opened: float = 0.0
+
+    def maintenance(self, margin: float) -> np.ndarray:
+        by_tier = np.broadcast_to(self.factor * margin, self.side.shape)
+        return np.maximum(by_tier, self.floor_part * by_tier + self.add_on)
+
+    def initial(self, margin: float, ratio: float) -> np.ndarray:
+        required = ratio * self.maintenance(margin)
+        return required + self.opened * np.maximum(1.0 - required, 0.0)
 
 
 def simulate(
@@ -148,8 +169,8 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
     market = Market(rules, draws.z0)
     liquidity = Liquidity(rules)
     oracle = Oracle(rules)
-    margin = Margin(rules, market.log_volatility)
-    book = Book(accounts, steps=len(draws.z1), requirement=margin.requirements[0])
+    margin = Margin(rules, market.log_volatility, accounts)
+    book = Book(accounts, steps=len(draws.z1), requirement=accounts.initial(margin.maintenance, rules.initial_ratio))
     ledger = Ledger(rules)
     for t in range(1, len(draws.z1) + 1):
         log_volatility = market.log_volatility
@@ -164,7 +185,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         low = high = oracle.seen
         if rules.oracle == "continuous":
             low, high = extremes(market, displacement, draws.u_low[t - 1], draws.u_high[t - 1])
-        book.mark_liquidatable(t, margin.maintenance, low=low, high=high)
+        book.mark_liquidatable(t, book.maintenance(margin.maintenance), low=low, high=high)
 
         price = math.exp(log_price)
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
@@ -172,18 +193,18 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         closed = book.choose(eligible, price, allowed)
         net_sold = float(np.sum(book.side * closed)) * price
         filled = price * math.exp(displacement - liquidity.displacement(depth, added=net_sold / 2))
-        ledger.settle(book, closed, filled, undisturbed=math.exp(market.log_price))
-        liquidity.absorb(net_sold)
+        taken_over = ledger.settle(book, closed, filled, undisturbed=math.exp(market.log_price))
+        liquidity.absorb(net_sold - taken_over * price)
     ledger.mark_open(book, price)
     return ledger.outcome() | margin.outcome() | fate(book, margin, oracle) | {"final_log_price": log_price}
 
 
 def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
     """8. What became of the closed accounts, and which of them would have met maintenance at the end."""
-    closed = book.weight - book.open_share
     price = math.exp(oracle.seen)
-    sound = book.collateral + book.side * (price - 1.0) >= margin.maintenance * price
-    return {"liquidated_share": float(closed.sum()), "false_liquidation": float(closed[sound].sum())}
+    sound = book.collateral + book.side * (price - 1.0) >= book.maintenance(margin.maintenance) * price
+    # As if nobody had been deleveraged.
+    return {"liquidated_share": float(book.closed.sum()), "false_liquidation": float(book.closed_of_all[sound].sum())}
 
 
 class Market:
@@ -323,16 +344,17 @@ def extremes(market: Market, displacement: float, u_low: float, u_high: float) -
 
 
 class Margin:
-    """4. The margin formula: `maintenance` is m_t, `requirements` holds the initial requirement from step 0 on."""
+    """4. The margin formula: `maintenance` is m_t, `requirements` holds the average initial requirement from step 1 on."""
 
-    def __init__(self, rules: Rules, log_volatility: float):
+    def __init__(self, rules: Rules, log_volatility: float, accounts: Accounts):
         self.rules = rules
+        self.accounts = accounts
         a, b, p_up = rules.scale * rules.jump_up_mean, rules.scale * rules.jump_down_mean, rules.jump_up_probability
         jumps_per_year = rules.jumps_per_year * math.exp(rules.jump_volatility_exponent * log_volatility)
         jump_variance = jumps_per_year * 2.0 * (p_up * a**2 + (1.0 - p_up) * b**2)
         self.variance = (rules.scale * rules.volatility * math.exp(log_volatility)) ** 2 + jump_variance
         self.maintenance = self.formula()
-        self.requirements = [rules.initial_ratio * self.maintenance]
+        self.requirements: list[float] = []
 
     def update(self, oracle_return: float) -> None:
         dt = self.rules.step_years
@@ -340,7 +362,8 @@ class Margin:
         self.variance = w * self.variance + (1.0 - w) * oracle_return**2 / dt
         change = self.formula() - self.maintenance
         self.maintenance += min(max(change, -self.rules.fall_per_year * dt), self.rules.rise_per_year * dt)
-        self.requirements.append(self.rules.initial_ratio * self.maintenance)
+        required = self.accounts.initial(self.maintenance, self.rules.initial_ratio)
+        self.requirements.append(float(np.average(required, weights=self.accounts.weight)))
 
     def formula(self) -> float:
         rules = self.rules
@@ -352,7 +375,7 @@ class Margin:
 
     def outcome(self) -> dict[str, float]:
         """Over steps 1 to N; the start is what accounts were opened at, not something the venue charged later."""
-        charged = np.array(self.requirements[1:])
+        charged = np.array(self.requirements)
         return {
             "margin_mean": float(charged.mean()),
             "margin_peak_to_trough": float(charged.max() / charged.min()),
@@ -363,18 +386,22 @@ class Margin:
 class Book:
     """The accounts of one path, in increasing order of c: what is still open, who was liquidatable when (5, 6)."""
 
-    def __init__(self, accounts: Accounts, *, steps: int, requirement: float):
+    def __init__(self, accounts: Accounts, *, steps: int, requirement: np.ndarray):
         order = np.argsort(accounts.collateral, kind="stable")
-        response = requirement / accounts.reference_margin if accounts.responds else 1.0
+        response = (requirement / accounts.reference_margin)[order] if accounts.responds else 1.0
+        self.maintenance = lambda margin: accounts.maintenance(margin)[order]
         self.side = np.asarray(accounts.side, dtype=float)[order]
         self.collateral = np.asarray(accounts.collateral, dtype=float)[order] * response
         self.weight = np.asarray(accounts.weight, dtype=float)[order]
         self.cohort = np.asarray(accounts.cohort)[order]
         self.open_share = self.weight.copy()
+        self.closed = np.zeros_like(self.weight)
+        self.closed_of_all = np.zeros_like(self.weight)
+        self.not_deleveraged = {1: 1.0, -1: 1.0}
         self.liquidatable = np.zeros((steps + 1, self.side.size), dtype=bool)
         self.first_liquidatable = np.full(self.side.size, NEVER)
 
-    def mark_liquidatable(self, t: int, maintenance: float, *, low: float, high: float) -> None:
+    def mark_liquidatable(self, t: int, maintenance: np.ndarray, *, low: float, high: float) -> None:
         """Longs are judged at the lowest log-price the venue sees in the step, shorts at the highest."""
         price = np.where(self.side > 0, math.exp(low), math.exp(high))
         self.liquidatable[t] = self.collateral + self.side * (price - 1.0) < maintenance * price
@@ -402,7 +429,20 @@ class Book:
                 members = of_side & (self.cohort == number)
                 closed[members] = first_in_line(candidates[members], limit / volume)
         self.open_share -= closed
+        self.closed += closed
+        for side, part in self.not_deleveraged.items():
+            self.closed_of_all[self.side == side] += closed[self.side == side] / max(part, 1e-300)
         return closed
+
+    def open_of(self, side: int) -> float:
+        return float(self.open_share[self.side == side].sum())
+
+    def deleverage(self, side: int, amount: float) -> None:
+        """Close `amount` of a side, the same part of every account."""
+        if amount > 0.0:
+            part = 1.0 - amount / self.open_of(side)
+            self.open_share[self.side == side] *= part
+            self.not_deleveraged[side] *= part
 
 
 def first_in_line(notional: np.ndarray, fraction: float) -> np.ndarray:
@@ -417,10 +457,14 @@ class Ledger:
     def __init__(self, rules: Rules):
         self.rules = rules
         self.fund = rules.fund
+        self.vault = rules.vault
+        self.allowance = rules.fund_cap
+        self.insolvent = False
         self.sums = dict.fromkeys(SUMS, 0.0)
 
-    def settle(self, book: Book, closed: np.ndarray, price: float, *, undisturbed: float) -> None:
-        """Book the closes of one step; `closed` is the initial notional closed of each account."""
+    def settle(self, book: Book, closed: np.ndarray, price: float, *, undisturbed: float) -> float:
+        """Book the closes of one step; `closed` is the initial notional closed of each account. Returns the net share (longs less
+        shorts) that winners took over."""
         closing_price, equity = self.mark(book, price)
         paid = np.minimum(self.rules.penalty * closing_price, np.maximum(equity, 0.0))
         penalty = float(np.sum(closed * paid))
@@ -436,29 +480,53 @@ class Ledger:
         income = (1.0 - self.rules.keeper_share) * penalty
         self.add("fund_income", income)
         self.fund += income
-        self.lose(float(np.sum(closed * np.maximum(-equity, 0.0))))
+        refilled = self.allowance + self.rules.fund_cap_refill_per_year * self.rules.step_years
+        self.allowance = min(refilled, self.rules.fund_cap)
+        return self.lose(book, closed, equity)
 
     def mark_open(self, book: Book, price: float) -> None:
         """Mark what is still open after the last step at that step's closing price."""
         _, equity = self.mark(book, price)
-        deficit = float(np.sum(book.open_share * np.maximum(-equity, 0.0)))
-        self.add("open_deficit", deficit)
-        self.lose(deficit)
+        self.add("open_deficit", np.sum(book.open_share * np.maximum(-equity, 0.0)))
+        self.lose(book, book.open_share.copy(), equity)
 
     def mark(self, book: Book, price: float) -> tuple[np.ndarray, np.ndarray]:
         """Closing price and equity, per unit of initial notional, of each account."""
         closing_price = price * (1.0 - book.side * self.rules.half_spread)
         return closing_price, book.collateral + book.side * (closing_price - 1.0)
 
-    def lose(self, bad_debt: float) -> None:
-        draw = min(self.fund, bad_debt)
+    def lose(self, book: Book, notional: np.ndarray, equity: np.ndarray) -> float:
+        """Meet the deficits of `notional`, layer by layer; returns the net share that winners took over."""
+        bad_debt = float(np.sum(notional * np.maximum(-equity, 0.0)))
+        draw = min(self.fund, self.allowance, bad_debt)
         self.fund -= draw
+        self.allowance -= draw
+        self.insolvent = self.insolvent or bad_debt > draw
+        from_vault = min(self.vault, bad_debt - draw)
+        self.vault -= from_vault
+        left = bad_debt - draw - from_vault
+        taken = {1: 0.0, -1: 0.0}
+        from_winners = 0.0
+        if self.rules.deleverages and left > 0.0:
+            for side in taken:
+                losers = (book.side == side) & (equity < 0.0)
+                asked = left / bad_debt * float(notional[losers].sum())
+                taken[side] = min(asked, book.open_of(-side))
+                if asked > 0.0:
+                    lost = float(np.sum(notional[losers] * -equity[losers]))
+                    from_winners += left / bad_debt * lost * taken[side] / asked
+            for side, amount in taken.items():
+                book.deleverage(-side, amount)
         self.add("bad_debt", bad_debt)
         self.add("fund_draw", draw)
-        self.add("socialised_loss", bad_debt - draw)
+        self.add("vault_draw", from_vault)
+        self.add("adl_loss", from_winners)
+        self.add("adl_rate", taken[1] + taken[-1])
+        self.add("socialised_loss", left - from_winners)
+        return taken[1] - taken[-1]
 
     def add(self, name: str, amount: float) -> None:
         self.sums[name] += float(amount)
 
     def outcome(self) -> dict[str, float | bool]:
-        return self.sums | {"insolvent": self.sums["socialised_loss"] > 0.0}
+        return self.sums | {"insolvent": self.insolvent}

@@ -169,6 +169,9 @@ def test_a_long_and_a_short_are_closed_as_worked_out_by_hand():
             "fund_income": 0.2 * 0.02 * bought_at,
             "slippage": 0.6 * (0.90 - sold_at) - 0.4 * (1.05 * math.exp(1 / 60) - bought_at),
             "fund_draw": 0.001,
+            "vault_draw": 0.0,
+            "adl_loss": 0.0,
+            "adl_rate": 0.0,
             "socialised_loss": bad_debt - 0.001,
             "insolvent": True,
             "false_liquidation": 0.6,
@@ -183,6 +186,30 @@ def test_a_long_and_a_short_are_closed_as_worked_out_by_hand():
         rel=1e-12,
         abs=1e-14,
     )
+
+
+def test_losses_pass_through_the_layers_as_worked_out_by_hand():
+    # The long of 0.3 has 0.10 - 0.20 at the price 0.80 and lacks 0.03 in all. The fund of 0.02 may pay 0.005 of it, the vault
+    # pays 0.007. Of the other 0.018, six tenths of the loss and so of the position, 0.18, shorts of 0.12 take over
+    # two thirds: they lose 0.012 and everything they had; 0.006 is left to all others. The market has to absorb 0.18 less.
+    rules = replace(BY_HAND, fund=0.02, fund_cap=0.005, fund_cap_refill_per_year=0.1, vault=0.007, deleverages=True)
+    accounts = book((1, 0.10, 0.3, 0), (1, 0.30, 0.58, 0), (-1, 0.10, 0.12, 0))
+    first = {"bad_debt": 0.03, "fund_draw": 0.005, "vault_draw": 0.007, "adl_loss": 0.012, "adl_rate": 0.12,
+             "socialised_loss": 0.006, "liquidated_share": 0.3}  # fmt: skip
+    deep = replace(rules, depth=1e30)
+    assert_outcome(along(deep, accounts, [math.log(0.8)]), first)
+    # A step of 0.01 years lets the fund pay 0.001 again: the second long lacks 0.58 * 0.02 at 0.68, and no short is left.
+    second = {"bad_debt": 0.03 + 0.0116, "fund_draw": 0.006, "adl_rate": 0.12, "socialised_loss": 0.006 + 0.0106}
+    assert_outcome(along(deep, accounts, [math.log(0.8), math.log(0.68)]), second)
+    # (0.3 - 0.12) * 0.8 are sold, of which 9/16 are left a step later; they would be 9/16 D.
+    shallow = replace(rules, depth=0.144 * 4, half_spread=0.0)
+    displaced = 0.02 * math.sqrt(0.144 * 9 / 16 / 0.576)
+    sold = 0.3 * (0.8 * (1 - math.exp(-0.02 * math.sqrt(0.12 / 0.576))))
+    shifted = along(shallow, accounts, [math.log(0.8), math.log(0.8)])
+    taken_over = 0.12
+    assert shifted["bad_debt"] == pytest.approx(0.03 + sold)
+    assert shifted["adl_rate"] == pytest.approx(taken_over)
+    assert shifted["final_log_price"] == pytest.approx(math.log(0.8) - displaced)
 
 
 def test_keepers_who_look_again_leave_a_sound_account_alone():

@@ -23,6 +23,8 @@ from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 from calibrate.simulate import Scenario
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
+from calibrate.venue.backstop import Backstop, FundCap
+from calibrate.venue.schedule import SizeSchedule
 
 MINUTE = 60 / SECONDS_PER_YEAR
 DAY = 1 / 365
@@ -77,6 +79,18 @@ class TestBook:
     cohorts: tuple[tuple[int, float, tuple[tuple[float, float, float], ...]], ...]
     responds: bool = False
     reference_margin: float = 1.0
+    # By cohort: factor, part of it that stays below the add-on, and add-on; references follow from them.
+    sizes: tuple[tuple[float, float, float], ...] = ()
+    opened: float = 0.0
+
+    def schedule(self, dtype: type = np.float64) -> SizeSchedule | None:
+        if not self.sizes:
+            return None
+        columns = (jnp.asarray(np.asarray(column, dtype)) for column in zip(*self.sizes, strict=True))
+        return SizeSchedule(*columns, jnp.asarray(self.opened, dtype))
+
+    def references(self) -> np.ndarray:
+        return self.reference_margin * np.array([factor for factor, _, _ in self.sizes or ((1.0, 1.0, 0.0),)])
 
     def continuum(self, dtype: type = np.float64) -> Book:
         knots = np.array([[bands[0][0], *(band[1] for band in bands)] for _, _, bands in self.cohorts])
@@ -86,7 +100,7 @@ class TestBook:
             as_array([side for side, _, _ in self.cohorts]),
             as_array([weight for _, weight, _ in self.cohorts]),
             Density(as_array(knots), as_array(shares)),
-            as_array(self.reference_margin),
+            as_array(self.references()[:, None] if self.sizes else self.reference_margin),
             self.responds,
         )
 
@@ -104,8 +118,18 @@ class TestBook:
             weight=weight,
             cohort=cohort,
             responds=self.responds,
-            reference_margin=self.reference_margin,
+            reference_margin=self.references()[cohort] if self.sizes else self.reference_margin,
+            **self._sizes_of(cohort),
         )
+
+    def _sizes_of(self, cohort: np.ndarray) -> dict[str, object]:
+        if not self.sizes:
+            return {}
+        names = ("factor", "floor_part", "add_on")
+        of_account = {
+            name: np.array(column)[cohort] for name, column in zip(names, zip(*self.sizes, strict=True), strict=True)
+        }
+        return of_account | {"opened": self.opened}
 
 
 LONGS_AND_SHORTS = TestBook(
@@ -150,9 +174,18 @@ class Case:
                 delay_of(r.keeper_delay_steps),
                 r.recheck,
                 r.unlimited_keepers,
+                backstop=self._backstop(f),
+                schedule=self.book.schedule(self.dtype),
             )
             book = self.book.continuum(self.dtype)
             return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)
+
+    def _backstop(self, f) -> Backstop | None:
+        """Each layer only where the rules give it money, as a venue without it has none."""
+        r = self.rules
+        cap = None if r.fund_cap == np.inf else FundCap(f(r.fund_cap), f(r.fund_cap_refill_per_year))
+        vault = f(r.vault) if r.vault else None
+        return Backstop(cap, vault, r.deleverages) if cap or r.vault or r.deleverages else None
 
     def _market(self, f) -> ConstantVolatility | LogOUKou:
         r = self.rules

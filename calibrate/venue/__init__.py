@@ -8,9 +8,10 @@ not every venue has stand in modules of their own, are None where a venue does n
 import equinox as eqx
 
 from calibrate.delay import Delay
-from calibrate.policy import MarginRule
-from calibrate.units import Scalar
+from calibrate.policy import MarginRule, Policy
+from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.backstop import Backstop
+from calibrate.venue.schedule import SizeSchedule
 
 
 class Venue(eqx.Module):
@@ -26,3 +27,14 @@ class Venue(eqx.Module):
     recheck: bool = eqx.field(static=True)
     unlimited_keepers: bool = eqx.field(static=True)
     backstop: Backstop | None = None
+    schedule: SizeSchedule | None = None
+
+    def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
+        """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""
+        return margin if self.schedule is None else self.schedule.maintenance(margin)
+
+    def initial(self, policy: Policy, margin: PerPath) -> PerPath | CohortPath:
+        """The initial requirement, likewise."""
+        if self.schedule is None:
+            return policy.initial_ratio * margin
+        return self.schedule.initial(policy.initial_ratio, margin)
