@@ -12,6 +12,7 @@ Levels are in units of collateral at the reference requirement (see `book.py`); 
 import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -20,10 +21,8 @@ from calibrate.book import (
     Book,
     Closed,
     collateral_of,
-    lacking,
     level_holding,
     share_below,
-    share_short_of,
     sum_of_rows,
     worst,
 )
@@ -33,9 +32,23 @@ from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
 from calibrate.rationing import part_of
+from calibrate.touched import (
+    Slice,
+    Touched,
+    after,
+    band_of,
+    below,
+    everyone,
+    only,
+    parted_band,
+    parted_book,
+    slice_of,
+    start_touched,
+)
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
+from calibrate.venue.close import Terms
 
 
 class FrontState(NamedTuple):
@@ -47,6 +60,7 @@ class FrontState(NamedTuple):
     closed: Below
     under_way: Float[Array, "delay cohort path"]
     left: CohortPath | None
+    touched: Touched | None
 
 
 class Closes(NamedTuple):
@@ -105,6 +119,7 @@ def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
         closed=Below(nothing, nothing),
         under_way=venue.keeper_delay.empty_line(nothing),
         left=jnp.ones_like(lowest) if deleverages(venue) else None,
+        touched=None if venue.close is None else start_touched(venue.close, lowest),
     )
 
 
@@ -137,15 +152,91 @@ def step_fronts(
     target = smaller(seen, liquidatable) if venue.recheck else seen
 
     reach = advance(state.closed_level, target)
+    moved, closes, touched = (_close_in_full if venue.close is None else _close_in_part)(
+        state, target, reach, market, margin, index, scale, book, venue, liquidity, policy
+    )
+    return FrontState(triggered, moved.high, moved.below_high, under_way, state.left, touched), closes
+
+
+def _close_in_full(
+    state: FrontState,
+    target: CohortPath,
+    reach: CohortPath,
+    market: MarketNow,
+    margin: PerPath,
+    index: Index,
+    scale: PerPath | CohortPath,
+    book: Book,
+    venue: Venue,
+    liquidity: Liquidity,
+    policy: Policy,
+) -> tuple[Closed, Closes, None]:
+    """Every account that is reached loses all of its position."""
+    del margin, index
     closed_level, closed = _within_capacity(state, reach, market, book, venue, liquidity, policy)
     newly = closed - state.closed
     sold = book.over_cohorts(book.side[:, None] * newly.share) * market.mid
     execution = computed_once(lambda: execution_at(book, venue, _filled(liquidity, market, sold), scale), scale)
     moved = Closed(state.closed_level, state.closed, closed_level, closed)
-    closes = account_for(book, policy, execution, moved, scale, by_side=deleverages(venue))
+    closes = account_for(book, policy, execution, slice_of(book, moved), scale, by_side=deleverages(venue))
     distance = smaller(target, execution.cover) - state.closed_level
-    closes = closes._replace(sold=sold, distance=worst(distance))
-    return FrontState(triggered, closed_level, closed, under_way, state.left), closes
+    return moved, closes._replace(sold=sold, distance=worst(distance)), None
+
+
+def _close_in_part(
+    state: FrontState,
+    target: CohortPath,
+    reach: CohortPath,
+    market: MarketNow,
+    margin: PerPath,
+    index: Index,
+    scale: PerPath | CohortPath,
+    book: Book,
+    venue: Venue,
+    liquidity: Liquidity,
+    policy: Policy,
+) -> tuple[Closed, Closes, Touched]:
+    """Accounts that are reached lose what the close rule says at the price before these closes."""
+    rule, touched, required = venue.close, state.touched, venue.maintenance(margin)
+    assert rule is not None
+    assert touched is not None
+    terms = _terms(execution_at(book, venue, market.mid, scale), policy, required, scale)
+    reached = below(band_of(touched.ready, _LEAST_WIDTH * required / scale), target)
+    again = parted_band(rule, terms, reached)
+    moved = Closed(state.closed_level, state.closed, reach, _all_below(book, share_below(book.density, reach), reach))
+    fresh = parted_book(book, rule, terms, moved)
+    part = jnp.ones_like(reach)
+    if not venue.unlimited_keepers:
+        part = _affordable_part(fresh.closed + again.closed, _profit(policy, venue), market, book, liquidity)
+        share = state.closed.share + part * (moved.below_high.share - state.closed.share)
+        level = jnp.where(part < 1, level_holding(book.density, share), reach)
+        moved = moved._replace(high=level, below_high=_all_below(book, share, level))
+        fresh, again = parted_book(book, rule, terms, moved), only(part, again)
+
+    sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * market.mid
+    execution = execution_at(book, venue, _filled(liquidity, market, sold), scale)
+    in_full = [
+        account_for(book, policy, execution, one.in_full, scale, by_side=deleverages(venue)) for one in (fresh, again)
+    ]
+    in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=deleverages(venue))
+    lowest_left = jnp.where(reached.height > 0, smaller(state.closed_level, reached.low), state.closed_level)
+    distance = smaller(target, execution.cover) - lowest_left
+    closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
+    settled = _terms(execution, policy, required, scale)
+    return moved, closes, after(touched, rule, index, settled, fresh, again, reached, part)
+
+
+# Accounts of a cohort that are touched at one moment differ in collateral by this part of their maintenance margin.
+_LEAST_WIDTH = 0.1
+
+
+def _all_below(book: Book, share: CohortPath, level: CohortPath) -> Below:
+    return Below(share, collateral_of(book.density, share, level))
+
+
+def _terms(execution: Execution, policy: Policy, required: PerPath | CohortPath, scale: PerPath | CohortPath) -> Terms:
+    price = execution.price / scale
+    return Terms(execution.cover, policy.penalty * price, required * price)
 
 
 def _filled(liquidity: Liquidity, market: MarketNow, sold: PerPath) -> PerPath:
@@ -186,49 +277,61 @@ def _within_capacity(
     if venue.unlimited_keepers:
         share = wanted
     else:
-        profit = policy.keeper_share * policy.penalty - venue.gas
+        profit = _profit(policy, venue)
         affordable = functools.partial(_affordable, state.closed.share, wanted, profit, market, book, liquidity)
         share = computed_once(affordable, market.mid)
     level = jnp.where(share < wanted, level_holding(book.density, share), reach)
-    return level, Below(share, collateral_of(book.density, share, level))
+    return level, _all_below(book, share, level)
+
+
+def _profit(policy: Policy, venue: Venue) -> Scalar:
+    """What keepers earn on a unit of notional before the market has moved."""
+    return policy.keeper_share * policy.penalty - venue.gas
 
 
 def _affordable(
     closed: CohortPath, wanted: CohortPath, profit: Scalar, market: MarketNow, book: Book, liquidity: Liquidity
 ) -> CohortPath:
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
+    part = _affordable_part(wanted - closed, profit, market, book, liquidity)
+    return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
+
+
+def _affordable_part(
+    asked: CohortPath, profit: Scalar, market: MarketNow, book: Book, liquidity: Liquidity
+) -> CohortPath:
+    """The part that keepers close of what there is to close in each cohort: the same for all of a side."""
     side = book.side[:, None]
     profitable = liquidity.flow_that_costs(larger(profit, 0.0), market.depth)
-    volume = book.weights * (wanted - closed) * market.mid
+    volume = book.weights * asked * market.mid
     longs, shorts = (
         part_of(larger(profitable - sign * market.fading, 0.0), sum_of_rows(jnp.where(side == sign, volume, 0.0)))
         for sign in (1.0, -1.0)
     )
-    part = jnp.where(side > 0, longs, shorts)
-    return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
+    return jnp.where(side > 0, longs, shorts)
 
 
 def account_for(
     book: Book,
     policy: Policy,
     execution: Execution,
-    closed: Closed,
+    accounts: Slice,
     scale: PerPath | CohortPath,
     *,
     by_side: bool = False,
 ) -> Closes:
     """Losses, penalties and what is returned, for the accounts that were closed."""
-    side, newly = book.side[:, None], closed.below_high - closed.below_low
+    side, newly = book.side[:, None], accounts
     price, cover = execution.price, execution.cover
     fee = policy.penalty * price / scale
-    deficit = lacking(book.density, cover, closed)
-    below_cover_and_fee = lacking(book.density, cover + fee, closed)
+    deficit = accounts.lacking(cover)
+    below_cover_and_fee = accounts.lacking(cover + fee)
     # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
     penalty = fee * newly.share - below_cover_and_fee + deficit
     # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
     returned = newly.collateral - (cover + fee) * newly.share + below_cover_and_fee
     summed = book.over_cohorts
-    insolvent = share_short_of(book.density, cover, closed)
+    insolvent = accounts.short_of(cover)
     nothing = jnp.zeros_like(summed(newly.share))
     return Closes(
         share=summed(newly.share),
@@ -245,23 +348,62 @@ def account_for(
     )
 
 
+def part_closed(
+    book: Book,
+    policy: Policy,
+    execution: Execution,
+    share: CohortPath,
+    scale: PerPath | CohortPath,
+    *,
+    by_side: bool = False,
+) -> Closes:
+    """The same for a share of notional closed of accounts that keep the rest: its loss and penalty come from their collateral."""
+    price, cover = execution.price, execution.cover
+    fee = policy.penalty * price / scale
+    summed = book.over_cohorts
+    in_all, nothing = summed(share), jnp.zeros_like(summed(share))
+    return Closes(
+        share=in_all,
+        notional=summed(share * price),
+        insolvent_share=nothing,
+        collateral=summed(scale * (cover + fee) * share),
+        pnl=summed(book.side[:, None] * (price - 1) * share),
+        returned=nothing,
+        penalty=summed(scale * fee * share),
+        bad_debt=nothing,
+        sold=nothing,
+        distance=nothing,
+        lost=SideLosses((nothing, nothing), (nothing, nothing)) if by_side else None,
+    )
+
+
 def _by_side(book: Book, deficit: CohortPath, share: CohortPath) -> SideLosses:
     return SideLosses(book.of_sides(deficit), book.of_sides(share))
 
 
 def open_deficit(
-    book: Book, state: FrontState, execution: Execution, scale: PerPath | CohortPath, venue: Venue
+    book: Book,
+    state: FrontState,
+    execution: Execution,
+    required: PerPath | CohortPath,
+    scale: PerPath | CohortPath,
+    venue: Venue,
 ) -> tuple[PerPath, PerPath, tuple[Losers, Losers] | None]:
     """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it."""
     book = book.thinned(state.left)
-    everyone = Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover))
-    deficit = lacking(book.density, execution.cover, everyone)
+    untouched = slice_of(book, Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover)))
+    deficit, share = untouched.lacking(execution.cover), untouched.short_of(execution.cover)
+    lowest = state.closed_level
+    if state.touched is not None:
+        band = band_of(everyone(state.touched), _LEAST_WIDTH * required / scale)
+        deficit, share = deficit + band.slice().lacking(execution.cover), share + band.slice().short_of(execution.cover)
+        lowest = jnp.where(band.height > 0, smaller(lowest, band.low), lowest)
     losers = None
     if deleverages(venue):
-        lost = _by_side(book, scale * deficit, share_short_of(book.density, execution.cover, everyone))
+        lost = _by_side(book, scale * deficit, share)
         losers = _facing(book, state, lost)
     in_all = scale * book.over_cohorts(deficit) if scale.ndim == 1 else book.over_cohorts(scale * deficit)
-    return in_all, worst(execution.cover - state.closed_level), losers
+    return in_all, worst(execution.cover - lowest), losers
 
 
 def losers_of(book: Book, state: FrontState, closes: Closes) -> tuple[Losers, Losers] | None:
@@ -275,7 +417,10 @@ def _facing(book: Book, state: FrontState, lost: SideLosses) -> tuple[Losers, Lo
 
 
 def _still_open(book: Book, state: FrontState) -> tuple[PerPath, PerPath]:
-    return book.of_sides(larger(1 - state.closed.share, 0.0))
+    still_open = 1 - state.closed.share
+    if state.touched is not None:
+        still_open = still_open + everyone(state.touched).share
+    return book.of_sides(larger(still_open, 0.0))
 
 
 def deleveraged(
@@ -301,6 +446,10 @@ def closed_falsely(
     """Share of open interest closed although it would meet maintenance at the log-price `seen` now."""
     required = trigger_level(book, OracleView(seen, seen, seen), margin) / scale
     not_needed = state.closed.share - share_below(book.density, smaller(required, state.closed_level))
+    if state.touched is not None:
+        # Of accounts closed in part, the part that was closed of the cohort's on average.
+        reached = state.closed.share
+        not_needed = not_needed * state.touched.sold / jnp.where(reached > 0, reached, 1.0)
     return book.over_cohorts(larger(not_needed, 0.0))
 
 

@@ -196,7 +196,8 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
     """The reckoning at the horizon: open accounts are marked at the market, and the layers pay what they can."""
     policy, venue, book = parameters.policy, scenario.venue, scenario.book
     execution = execution_at(book, venue, state.mid, scale)
-    still_open, nearest, losers = open_deficit(book, state.fronts, execution, scale, venue)
+    required = venue.maintenance(state.margin)
+    still_open, nearest, losers = open_deficit(book, state.fronts, execution, required, scale, venue)
     tally = settled_at_the_end(state.tally, still_open, nearest, losers, policy, venue)
     # Comparisons in the time loop pass over what is not a number; sums do not. No path may look safe because of it.
     numbers = jnp.isfinite(state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + tally.bad_debt)
@@ -212,7 +213,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
         fund_income=(1 - policy.keeper_share) * tally.penalty,
         fund_draw=tally.fund_draw,
         socialised_loss=tally.socialised_loss,
-        false_liquidation=closed_falsely(book, state.fronts, state.seen, venue.maintenance(state.margin), scale),
+        false_liquidation=closed_falsely(book, state.fronts, state.seen, required, scale),
         initial_margin=tally.margin_sum / scenario.steps,
         margin_peak_to_trough=tally.margin_highest / tally.margin_lowest,
         margin_rise=tally.margin_rise,

@@ -95,6 +95,12 @@ class Rules:
     gas: float
     half_spread: float
     fund: float
+    # 6. Close rule: "full", "fraction" (of what is left) or "target" (health)
+    close: str = "full"
+    close_fraction: float = 1.0
+    close_target: float = math.inf
+    full_below: float = 0.0
+    cooldown_steps: int = 0
     # 7. Backstop: what the fund pays at once and how fast that comes back, a vault, whether winners are deleveraged
     fund_cap: float = math.inf
     fund_cap_refill_per_year: float = 0.0
@@ -185,15 +191,18 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         low = high = oracle.seen
         if rules.oracle == "continuous":
             low, high = extremes(market, displacement, draws.u_low[t - 1], draws.u_high[t - 1])
-        book.mark_liquidatable(t, book.maintenance(margin.maintenance), low=low, high=high)
+        required = book.maintenance(margin.maintenance)
+        book.mark_liquidatable(t, required, low=low, high=high)
 
         price = math.exp(log_price)
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
         allowed = {side: liquidity.allowed(side, depth) for side in (1, -1)}
-        closed = book.choose(eligible, price, allowed)
+        parts = parts_to_close(rules, book, price, required)
+        closed = book.choose(eligible, price, allowed, parts)
         net_sold = float(np.sum(book.side * closed)) * price
         filled = price * math.exp(displacement - liquidity.displacement(depth, added=net_sold / 2))
-        taken_over = ledger.settle(book, closed, filled, undisturbed=math.exp(market.log_price))
+        taken_over = ledger.settle(book, closed, filled, parts, undisturbed=math.exp(market.log_price))
+        book.touched(closed, parts, t + rules.cooldown_steps)
         liquidity.absorb(net_sold - taken_over * price)
     ledger.mark_open(book, price)
     return ledger.outcome() | margin.outcome() | fate(book, margin, oracle) | {"final_log_price": log_price}
@@ -202,9 +211,22 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
 def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
     """8. What became of the closed accounts, and which of them would have met maintenance at the end."""
     price = math.exp(oracle.seen)
-    sound = book.collateral + book.side * (price - 1.0) >= book.maintenance(margin.maintenance) * price
+    sound = book.first_collateral + book.side * (price - 1.0) >= book.maintenance(margin.maintenance) * price
     # As if nobody had been deleveraged.
     return {"liquidated_share": float(book.closed.sum()), "false_liquidation": float(book.closed_of_all[sound].sum())}
+
+
+def parts_to_close(rules: Rules, book: Book, price: float, required: np.ndarray) -> np.ndarray:
+    """6. Which part of what is left of each account keepers close, at the price before their closes."""
+    if rules.close == "full":
+        return np.ones_like(book.side)
+    closing_price = price * (1.0 - book.side * rules.half_spread)
+    health = (book.collateral + book.side * (closing_price - 1.0)) / closing_price
+    in_full = health < np.maximum(rules.penalty, rules.full_below * required)
+    if rules.close == "fraction":
+        return np.where(in_full, 1.0, rules.close_fraction)
+    aim = rules.close_target * required
+    return np.where(in_full, 1.0, np.clip((aim - health) / np.where(in_full, 1.0, aim - rules.penalty), 0.0, 1.0))
 
 
 class Market:
@@ -392,32 +414,41 @@ class Book:
         self.maintenance = lambda margin: accounts.maintenance(margin)[order]
         self.side = np.asarray(accounts.side, dtype=float)[order]
         self.collateral = np.asarray(accounts.collateral, dtype=float)[order] * response
+        self.first_collateral = self.collateral.copy()
         self.weight = np.asarray(accounts.weight, dtype=float)[order]
         self.cohort = np.asarray(accounts.cohort)[order]
         self.open_share = self.weight.copy()
         self.closed = np.zeros_like(self.weight)
         self.closed_of_all = np.zeros_like(self.weight)
         self.not_deleveraged = {1: 1.0, -1: 1.0}
-        self.liquidatable = np.zeros((steps + 1, self.side.size), dtype=bool)
+        self.seen: list[tuple[np.ndarray, np.ndarray]] = []
+        self.rests_until = np.zeros(self.side.size)
         self.first_liquidatable = np.full(self.side.size, NEVER)
 
     def mark_liquidatable(self, t: int, maintenance: np.ndarray, *, low: float, high: float) -> None:
         """Longs are judged at the lowest log-price the venue sees in the step, shorts at the highest."""
         price = np.where(self.side > 0, math.exp(low), math.exp(high))
-        self.liquidatable[t] = self.collateral + self.side * (price - 1.0) < maintenance * price
-        self.first_liquidatable[self.liquidatable[t] & (self.first_liquidatable == NEVER)] = t
+        self.seen.append((price, maintenance))
+        self.first_liquidatable[self.is_liquidatable(t) & (self.first_liquidatable == NEVER)] = t
+
+    def is_liquidatable(self, t: int) -> np.ndarray:
+        """With what each account holds now, at what the venue saw at step t."""
+        price, maintenance = self.seen[t - 1]
+        return self.collateral + self.side * (price - 1.0) < maintenance * price
 
     def may_be_closed(self, t: int, delay: int, recheck: bool) -> np.ndarray:
         if t <= delay:
             return np.zeros(self.side.size, dtype=bool)
         called = (
-            self.liquidatable[t - delay] & self.liquidatable[t] if recheck else self.first_liquidatable <= t - delay
+            self.is_liquidatable(t - delay) & self.is_liquidatable(t)
+            if recheck
+            else self.first_liquidatable <= t - delay
         )
-        return called & (self.open_share > 0.0)
+        return called & (self.open_share > 0.0) & (t > self.rests_until)
 
-    def choose(self, eligible: np.ndarray, price: float, allowed: dict[int, float]) -> np.ndarray:
+    def choose(self, eligible: np.ndarray, price: float, allowed: dict[int, float], parts: np.ndarray) -> np.ndarray:
         """Close what each side may at most and return the initial notional closed, account by account."""
-        candidates = np.where(eligible, self.open_share, 0.0)
+        candidates = np.where(eligible, self.open_share * parts, 0.0)
         closed = np.zeros_like(candidates)
         for side, limit in allowed.items():
             of_side = self.side == side
@@ -433,6 +464,10 @@ class Book:
         for side, part in self.not_deleveraged.items():
             self.closed_of_all[self.side == side] += closed[self.side == side] / max(part, 1e-300)
         return closed
+
+    def touched(self, closed: np.ndarray, parts: np.ndarray, rests_until: int) -> None:
+        """Who lost a part of its position rests for a while."""
+        self.rests_until[(closed > 0.0) & (parts < 1.0)] = rests_until
 
     def open_of(self, side: int) -> float:
         return float(self.open_share[self.side == side].sum())
@@ -462,15 +497,23 @@ class Ledger:
         self.insolvent = False
         self.sums = dict.fromkeys(SUMS, 0.0)
 
-    def settle(self, book: Book, closed: np.ndarray, price: float, *, undisturbed: float) -> float:
+    def settle(self, book: Book, closed: np.ndarray, price: float, parts: np.ndarray, *, undisturbed: float) -> float:
         """Book the closes of one step; `closed` is the initial notional closed of each account. Returns the net share (longs less
         shorts) that winners took over."""
         closing_price, equity = self.mark(book, price)
         paid = np.minimum(self.rules.penalty * closing_price, np.maximum(equity, 0.0))
+        in_part = parts < 1.0
+        paid[in_part] = (self.rules.penalty * closing_price)[in_part]
         penalty = float(np.sum(closed * paid))
         self.add("liquidated", np.sum(closed * closing_price))
-        self.add("insolvent_share", np.sum(closed[equity < 0.0]))
-        self.add("collateral_closed", np.sum(closed * book.collateral))
+        self.add("insolvent_share", np.sum(closed[(equity < 0.0) & ~in_part]))
+        # What keeps a part of its position pays the loss and the penalty of the other part from its collateral.
+        spent = np.where(in_part, paid - book.side * (closing_price - 1.0), book.collateral)
+        self.add("collateral_closed", np.sum(closed * spent))
+        kept = in_part & (book.open_share > 0.0)
+        before = book.collateral[kept] * (book.open_share + closed)[kept]
+        book.collateral[kept] = (before - (closed * spent)[kept]) / book.open_share[kept]
+        equity = np.where(in_part, paid, equity)
         self.add("pnl_closed", np.sum(closed * book.side * (closing_price - 1.0)))
         self.add("slippage", np.sum(closed * book.side * (undisturbed - closing_price)))
         self.add("penalty", penalty)

@@ -24,6 +24,7 @@ from calibrate.simulate import Scenario
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Backstop, FundCap
+from calibrate.venue.close import FractionClose, PartialClose, TargetClose
 from calibrate.venue.schedule import SizeSchedule
 
 MINUTE = 60 / SECONDS_PER_YEAR
@@ -176,6 +177,7 @@ class Case:
                 r.unlimited_keepers,
                 backstop=self._backstop(f),
                 schedule=self.book.schedule(self.dtype),
+                close=self._close(f),
             )
             book = self.book.continuum(self.dtype)
             return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)
@@ -186,6 +188,16 @@ class Case:
         cap = None if r.fund_cap == np.inf else FundCap(f(r.fund_cap), f(r.fund_cap_refill_per_year))
         vault = f(r.vault) if r.vault else None
         return Backstop(cap, vault, r.deleverages) if cap or r.vault or r.deleverages else None
+
+    def _close(self, f) -> PartialClose | None:
+        r = self.rules
+        if r.close == "full":
+            return None
+        # Touched accounts are there again at the next step, so one of no cooldown rests for none.
+        cooldown = delay_of(r.cooldown_steps) if r.cooldown_steps else None
+        if r.close == "fraction":
+            return FractionClose(f(r.close_fraction), f(r.full_below), cooldown)
+        return TargetClose(f(r.close_target), f(r.full_below), cooldown)
 
     def _market(self, f) -> ConstantVolatility | LogOUKou:
         r = self.rules

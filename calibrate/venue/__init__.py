@@ -11,6 +11,7 @@ from calibrate.delay import Delay
 from calibrate.policy import MarginRule, Policy
 from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.backstop import Backstop
+from calibrate.venue.close import PartialClose
 from calibrate.venue.schedule import SizeSchedule
 
 
@@ -28,6 +29,7 @@ class Venue(eqx.Module):
     unlimited_keepers: bool = eqx.field(static=True)
     backstop: Backstop | None = None
     schedule: SizeSchedule | None = None
+    close: PartialClose | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""

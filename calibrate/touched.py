@@ -1,0 +1,204 @@
+"""Accounts that were closed in part: one aggregate a cohort.
+
+An account that keeps a part of its position goes on with less notional and another ratio of collateral. Of all such accounts of
+a cohort the remaining notional and the first two moments of their collateral are kept, and they are taken to lie evenly over
+the band that has these moments. When the level at which keepers close rises into the band, its lower part is closed again by
+the same rule. This is exact for one step and an approximation after it; how close it comes to accounts followed one by one is
+measured in the tests and stated in `docs/rules.md`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from calibrate.book import Below, Book, Closed, collateral_of, lacking, share_below, share_short_of
+from calibrate.extremes import clipped, larger
+from calibrate.units import CohortPath, Index, Scalar
+from calibrate.venue.close import PartialClose, Terms
+
+
+class Moments(NamedTuple):
+    """Of some accounts: remaining share of the cohort's notional, their collateral, and its second moment."""
+
+    share: CohortPath
+    collateral: CohortPath
+    square: CohortPath
+
+
+class Touched(NamedTuple):
+    """Accounts that may be closed again, those that still rest, and when they come back; `sold` is what has been closed of the
+    cohort so far."""
+
+    ready: Moments
+    resting: Moments | None
+    line: Float[Array, "delay moment cohort path"] | None
+    sold: CohortPath
+
+
+class Slice(NamedTuple):
+    """Some accounts of each cohort, between two levels: their share and collateral, what they lack to reach a level, and the
+    share of those below a level."""
+
+    share: CohortPath
+    collateral: CohortPath
+    lacking: Callable[[CohortPath], CohortPath]
+    short_of: Callable[[CohortPath], CohortPath]
+
+
+class Parted(NamedTuple):
+    """What a rule does to a slice: the accounts that are closed in full, the share that is closed of the others, and the
+    others."""
+
+    in_full: Slice
+    in_part: CohortPath
+    others: Slice
+
+    @property
+    def closed(self) -> CohortPath:
+        """The share of each cohort's notional that is closed."""
+        return self.in_full.share + self.in_part
+
+
+def start_touched(rule: PartialClose, like: CohortPath) -> Touched:
+    zero = jnp.zeros_like(like)
+    nothing = Moments(zero, zero, zero)
+    if rule.cooldown is None:
+        return Touched(nothing, None, None, zero)
+    return Touched(nothing, nothing, rule.cooldown.empty_line(jnp.stack(nothing)), zero)
+
+
+# --- slices ---------------------------------------------------------------------------------------------------------------
+
+
+def slice_of(book: Book, closed: Closed) -> Slice:
+    """Accounts between two levels of the book."""
+    newly = closed.below_high - closed.below_low
+    return Slice(
+        newly.share,
+        newly.collateral,
+        lambda strike: lacking(book.density, strike, closed),
+        lambda strike: share_short_of(book.density, strike, closed),
+    )
+
+
+def parted_book(book: Book, rule: PartialClose, terms: Terms, closed: Closed) -> Parted:
+    """What the rule does to accounts of the book that no one has touched before."""
+    strike = clipped(rule.closed_in_full(terms), closed.low, closed.high)
+    share = clipped(share_below(book.density, strike), closed.below_low.share, closed.below_high.share)
+    middle = Below(share, collateral_of(book.density, share, strike))
+    lower = slice_of(book, Closed(closed.low, closed.below_low, strike, middle))
+    upper = slice_of(book, Closed(strike, middle, closed.high, closed.below_high))
+    return Parted(lower, _closed_in_part(rule, terms, upper), upper)
+
+
+class Band(NamedTuple):
+    """Accounts spread evenly, `height` of them per unit of collateral, between two levels."""
+
+    low: CohortPath
+    high: CohortPath
+    height: CohortPath
+
+    def slice(self) -> Slice:
+        low, high, height = self
+        reached = lambda strike: clipped(strike, low, high)  # noqa: E731
+        return Slice(
+            height * (high - low),
+            height * (high - low) * (high + low) / 2,
+            lambda strike: height * (reached(strike) - low) * (strike - (reached(strike) + low) / 2),
+            lambda strike: height * (reached(strike) - low),
+        )
+
+
+def band_of(moments: Moments, least_width: CohortPath) -> Band:
+    """The band that has these moments; accounts touched at one moment differ by `least_width` too."""
+    some = moments.share > _NOBODY
+    share = jnp.where(some, moments.share, 1.0)
+    mean = moments.collateral / share
+    variance = larger(moments.square / share - mean**2, 0.0)
+    half = jnp.sqrt(3 * variance + least_width**2 / 4)
+    return Band(mean - half, mean + half, jnp.where(some, moments.share, 0.0) / (2 * half))
+
+
+# Of a cohort, a share that shows in no figure.
+_NOBODY = 1e-12
+
+
+def below(band: Band, level: CohortPath) -> Band:
+    return band._replace(high=clipped(level, band.low, band.high))
+
+
+def parted_band(rule: PartialClose, terms: Terms, band: Band) -> Parted:
+    """What the rule does to accounts that were touched before."""
+    strike = clipped(rule.closed_in_full(terms), band.low, band.high)
+    upper = band._replace(low=strike).slice()
+    return Parted(band._replace(high=strike).slice(), _closed_in_part(rule, terms, upper), upper)
+
+
+def _closed_in_part(rule: PartialClose, terms: Terms, accounts: Slice) -> CohortPath:
+    aim, factor = rule.line(terms)
+    return factor * accounts.share if aim is None else accounts.lacking(aim) / factor
+
+
+def only(part: CohortPath, parted: Parted) -> Parted:
+    """The same done to a part of the accounts, whatever their collateral."""
+    return Parted(_some(part, parted.in_full), part * parted.in_part, _some(part, parted.others))
+
+
+def _some(part: CohortPath, accounts: Slice) -> Slice:
+    return Slice(
+        part * accounts.share,
+        part * accounts.collateral,
+        lambda strike: part * accounts.lacking(strike),
+        lambda strike: part * accounts.short_of(strike),
+    )
+
+
+# --- what becomes of the aggregate ----------------------------------------------------------------------------------------
+
+
+def after(
+    touched: Touched,
+    rule: PartialClose,
+    index: Index,
+    settled: Terms,
+    fresh: Parted,
+    again: Parted,
+    reached: Band,
+    part: CohortPath | Scalar,
+) -> Touched:
+    """The aggregate after a step in which accounts were touched for the first time (`fresh`) and `part` of those in the band
+    `reached` once more (`again`), at the terms that closes were settled at."""
+    gone = reached.slice()
+    middle, width = (reached.low + reached.high) / 2, reached.high - reached.low
+    ready = Moments(
+        larger(touched.ready.share - part * gone.share, 0.0),
+        touched.ready.collateral - part * gone.collateral,
+        touched.ready.square - part * gone.share * (middle**2 + width**2 / 12),
+    )
+    sold = touched.sold + fresh.closed + again.closed
+    back = [_remaining(one, settled) for one in (fresh, again)]
+    arriving = Moments(*(first + second for first, second in zip(*back, strict=True)))
+    if rule.cooldown is None or touched.resting is None or touched.line is None:
+        return Touched(_sum(ready, arriving), None, None, sold)
+    line, rested = rule.cooldown.through(touched.line, index, jnp.stack(arriving))
+    released = Moments(*rested)
+    resting = Moments(*(r + a - b for r, a, b in zip(touched.resting, arriving, released, strict=True)))
+    return Touched(_sum(ready, released), resting, line, sold)
+
+
+def _remaining(parted: Parted, settled: Terms) -> Moments:
+    """Accounts closed in part pay for what was closed from their collateral and keep the rest."""
+    share = larger(parted.others.share - parted.in_part, 0.0)
+    collateral = parted.others.collateral - (settled.cover + settled.fee) * parted.in_part
+    some = share > _NOBODY
+    return Moments(share, collateral, jnp.where(some, collateral**2 / jnp.where(some, share, 1.0), 0.0))
+
+
+def _sum(first: Moments, second: Moments) -> Moments:
+    return Moments(*(a + b for a, b in zip(first, second, strict=True)))
+
+
+def everyone(touched: Touched) -> Moments:
+    return touched.ready if touched.resting is None else _sum(touched.ready, touched.resting)
