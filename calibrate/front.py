@@ -26,14 +26,25 @@ from calibrate.book import (
     sum_of_rows,
     worst,
 )
+from calibrate.closes import (
+    BonusLevels,
+    Closes,
+    Execution,
+    SideLosses,
+    account_for,
+    bonus_levels,
+    by_sides,
+    execution_at,
+    part_closed,
+)
 from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
 from calibrate.rationing import part_of
+from calibrate.slices import slice_of
 from calibrate.touched import (
-    Slice,
     Touched,
     after,
     band_of,
@@ -42,13 +53,13 @@ from calibrate.touched import (
     only,
     parted_band,
     parted_book,
-    slice_of,
     start_touched,
 )
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
 from calibrate.venue.close import Terms
+from calibrate.venue.incentive import Costs, room_for
 
 
 class FrontState(NamedTuple):
@@ -63,51 +74,17 @@ class FrontState(NamedTuple):
     touched: Touched | None
 
 
-class Closes(NamedTuple):
-    """What the closes of one step did, summed over cohorts, as shares of initial open interest (but `distance`).
-
-    `share` and `insolvent_share` count initial notional, `notional` is at the closing price. The owners' `collateral` and
-    their profit `pnl` end up as what is `returned` to them and as `penalty`; `bad_debt` is what is missing. `sold` is the
-    net selling that the market has to absorb. `distance` is how far the worst open account was from a deficit, in units of
-    collateral: negative as long as none was closed at a loss, positive else.
-    """
-
-    share: PerPath
-    notional: PerPath
-    insolvent_share: PerPath
-    collateral: PerPath
-    pnl: PerPath
-    returned: PerPath
-    penalty: PerPath
-    bad_debt: PerPath
-    sold: PerPath
-    distance: PerPath
-    lost: "SideLosses | None" = None
-
-
-class SideLosses(NamedTuple):
-    """Deficits of longs and of shorts, and the shares of open interest that have them."""
-
-    deficit: tuple[PerPath, PerPath]
-    share: tuple[PerPath, PerPath]
-
-
 class MarketNow(NamedTuple):
     """The market as this step's closes find it: mid price, the log-price that it would have without liquidations, depth, all
-    flow that displaces it, and the part of the flow that still fades."""
+    flow that displaces it, the part of the flow that still fades, log-volatility, and the log-price that the oracle shows."""
 
     mid: PerPath
     undisturbed: PerPath
     depth: PerPath
     flow: PerPath
     fading: PerPath
-
-
-class Execution(NamedTuple):
-    """At what closes are done: each cohort's closing price, and the collateral that just covers its loss there."""
-
-    price: CohortPath
-    cover: CohortPath
+    log_volatility: PerPath
+    oracle: PerPath
 
 
 def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
@@ -172,13 +149,15 @@ def _close_in_full(
     policy: Policy,
 ) -> tuple[Closed, Closes, None]:
     """Every account that is reached loses all of its position."""
-    del margin, index
-    closed_level, closed = _within_capacity(state, reach, market, book, venue, liquidity, policy)
+    del index
+    closed_level, closed = _within_capacity(state, reach, market, margin, scale, book, venue, liquidity, policy)
     newly = closed - state.closed
     sold = book.over_cohorts(book.side[:, None] * newly.share) * market.mid
-    execution = computed_once(lambda: execution_at(book, venue, _filled(liquidity, market, sold), scale), scale)
+    execution = computed_once(lambda: _execution(book, venue, liquidity, market, sold, scale), scale)
     moved = Closed(state.closed_level, state.closed, closed_level, closed)
-    closes = account_for(book, policy, execution, slice_of(book, moved), scale, by_side=deleverages(venue))
+    bonus = _bonus(venue, policy, execution, margin, scale)
+    accounts = slice_of(book, moved)
+    closes = account_for(book, policy, execution, accounts, scale, bonus=bonus, by_side=deleverages(venue))
     distance = smaller(target, execution.cover) - state.closed_level
     return moved, closes._replace(sold=sold, distance=worst(distance)), None
 
@@ -200,21 +179,27 @@ def _close_in_part(
     rule, touched, required = venue.close, state.touched, venue.maintenance(margin)
     assert rule is not None
     assert touched is not None
-    terms = _terms(execution_at(book, venue, market.mid, scale), policy, required, scale)
+    terms = _terms(_before(book, venue, market, scale), policy, required, scale)
     reached = below(band_of(touched.ready, _LEAST_WIDTH * required / scale), target)
     again = parted_band(rule, terms, reached)
     moved = Closed(state.closed_level, state.closed, reach, _all_below(book, share_below(book.density, reach), reach))
     fresh = parted_book(book, rule, terms, moved)
     part = jnp.ones_like(reach)
     if not venue.unlimited_keepers:
-        part = _affordable_part(fresh.closed + again.closed, _profit(policy, venue), market, book, liquidity)
+        part = _affordable_part(
+            fresh.closed + again.closed,
+            _room(policy, venue, market, (policy.penalty, policy.penalty)),
+            market,
+            book,
+            liquidity,
+        )
         share = state.closed.share + part * (moved.below_high.share - state.closed.share)
         level = jnp.where(part < 1, level_holding(book.density, share), reach)
         moved = moved._replace(high=level, below_high=_all_below(book, share, level))
         fresh, again = parted_book(book, rule, terms, moved), only(part, again)
 
     sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * market.mid
-    execution = execution_at(book, venue, _filled(liquidity, market, sold), scale)
+    execution = _execution(book, venue, liquidity, market, sold, scale)
     in_full = [
         account_for(book, policy, execution, one.in_full, scale, by_side=deleverages(venue)) for one in (fresh, again)
     ]
@@ -239,6 +224,30 @@ def _terms(execution: Execution, policy: Policy, required: PerPath | CohortPath,
     return Terms(execution.cover, policy.penalty * price, required * price)
 
 
+def _execution(
+    book: Book, venue: Venue, liquidity: Liquidity, market: MarketNow, sold: PerPath, scale: PerPath | CohortPath
+) -> Execution:
+    """At what the closes of this step are done, when they sell so much on balance."""
+    if _at_oracle_price(venue):
+        return _takeover(book, market, scale)
+    return execution_at(book, venue, _filled(liquidity, market, sold), scale)
+
+
+def _before(book: Book, venue: Venue, market: MarketNow, scale: PerPath | CohortPath) -> Execution:
+    """At what a first small close would be done."""
+    return _takeover(book, market, scale) if _at_oracle_price(venue) else execution_at(book, venue, market.mid, scale)
+
+
+def _at_oracle_price(venue: Venue) -> bool:
+    return venue.incentive is not None and venue.incentive.at_oracle_price
+
+
+def _takeover(book: Book, market: MarketNow, scale: PerPath | CohortPath) -> Execution:
+    side = book.side[:, None]
+    price = jnp.exp(market.oracle) * jnp.ones_like(side)
+    return Execution(price, -side * (price - 1) / scale)
+
+
 def _filled(liquidity: Liquidity, market: MarketNow, sold: PerPath) -> PerPath:
     """The average price of this step's closes: half of the displacement that they add together is theirs to pay."""
     halfway = liquidity.displacement(market.flow + sold / 2, market.depth)
@@ -257,16 +266,12 @@ def trigger_level(book: Book, view: OracleView, margin: PerPath | CohortPath) ->
     return margin * oracle - side * (oracle - 1)
 
 
-def execution_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath | CohortPath) -> Execution:
-    side = book.side[:, None]
-    price = mid * (1 - side * venue.half_spread)
-    return Execution(price, -side * (price - 1) / scale)
-
-
 def _within_capacity(
     state: FrontState,
     reach: CohortPath,
     market: MarketNow,
+    margin: PerPath,
+    scale: PerPath | CohortPath,
     book: Book,
     venue: Venue,
     liquidity: Liquidity,
@@ -277,108 +282,78 @@ def _within_capacity(
     if venue.unlimited_keepers:
         share = wanted
     else:
-        profit = _profit(policy, venue)
-        affordable = functools.partial(_affordable, state.closed.share, wanted, profit, market, book, liquidity)
+        room = _room(
+            policy, venue, market, _average_penalty(state, wanted, reach, market, margin, scale, book, venue, policy)
+        )
+        affordable = functools.partial(_affordable, state.closed.share, wanted, room, market, book, liquidity)
         share = computed_once(affordable, market.mid)
     level = jnp.where(share < wanted, level_holding(book.density, share), reach)
     return level, _all_below(book, share, level)
 
 
-def _profit(policy: Policy, venue: Venue) -> Scalar:
-    """What keepers earn on a unit of notional before the market has moved."""
-    return policy.keeper_share * policy.penalty - venue.gas
+Room = tuple[Scalar | PerPath, Scalar | PerPath]
+
+
+def _room(policy: Policy, venue: Venue, market: MarketNow, penalty: Room) -> Room:
+    """By how much closes of longs, and of shorts, may move the price, given the penalties that they yield."""
+    ahead = jnp.log(market.mid) - market.oracle
+    costs = Costs(venue.gas, venue.half_spread)
+    return room_for(venue.incentive, policy, penalty, costs, market.log_volatility, ahead)
+
+
+def _bonus(
+    venue: Venue, policy: Policy, execution: Execution, margin: PerPath, scale: PerPath | CohortPath
+) -> BonusLevels | None:
+    if venue.incentive is None or venue.incentive.bonus is None:
+        return None
+    return bonus_levels(venue.incentive.bonus, policy, execution, venue.maintenance(margin), scale)
+
+
+def _average_penalty(
+    state: FrontState,
+    wanted: CohortPath,
+    reach: CohortPath,
+    market: MarketNow,
+    margin: PerPath,
+    scale: PerPath | CohortPath,
+    book: Book,
+    venue: Venue,
+    policy: Policy,
+) -> Room:
+    """The penalty, per unit of notional, of the longs and of the shorts that keepers want to close."""
+    before = _before(book, venue, market, scale)
+    bonus = _bonus(venue, policy, before, margin, scale)
+    if bonus is None:
+        return policy.penalty, policy.penalty
+    accounts = slice_of(book, Closed(state.closed_level, state.closed, reach, _all_below(book, wanted, reach)))
+    fee = policy.penalty * before.price / scale
+    # The base penalty counts for a sliver more, which says what it is where there is no one to close.
+    extra = book.of_sides(scale / before.price * (bonus.asked(accounts, fee) - fee * accounts.share))
+    shares = book.of_sides(accounts.share)
+    longs, shorts = (policy.penalty + more / (share + 1e-9) for more, share in zip(extra, shares, strict=True))
+    return longs, shorts
 
 
 def _affordable(
-    closed: CohortPath, wanted: CohortPath, profit: Scalar, market: MarketNow, book: Book, liquidity: Liquidity
+    closed: CohortPath, wanted: CohortPath, room: Room, market: MarketNow, book: Book, liquidity: Liquidity
 ) -> CohortPath:
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
-    part = _affordable_part(wanted - closed, profit, market, book, liquidity)
+    part = _affordable_part(wanted - closed, room, market, book, liquidity)
     return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
 
 
-def _affordable_part(
-    asked: CohortPath, profit: Scalar, market: MarketNow, book: Book, liquidity: Liquidity
-) -> CohortPath:
+def _affordable_part(asked: CohortPath, room: Room, market: MarketNow, book: Book, liquidity: Liquidity) -> CohortPath:
     """The part that keepers close of what there is to close in each cohort: the same for all of a side."""
     side = book.side[:, None]
-    profitable = liquidity.flow_that_costs(larger(profit, 0.0), market.depth)
     volume = book.weights * asked * market.mid
     longs, shorts = (
-        part_of(larger(profitable - sign * market.fading, 0.0), sum_of_rows(jnp.where(side == sign, volume, 0.0)))
-        for sign in (1.0, -1.0)
+        part_of(
+            larger(liquidity.flow_that_costs(larger(room[k], 0.0), market.depth) - sign * market.fading, 0.0),
+            sum_of_rows(jnp.where(side == sign, volume, 0.0)),
+        )
+        for k, sign in enumerate((1.0, -1.0))
     )
     return jnp.where(side > 0, longs, shorts)
-
-
-def account_for(
-    book: Book,
-    policy: Policy,
-    execution: Execution,
-    accounts: Slice,
-    scale: PerPath | CohortPath,
-    *,
-    by_side: bool = False,
-) -> Closes:
-    """Losses, penalties and what is returned, for the accounts that were closed."""
-    side, newly = book.side[:, None], accounts
-    price, cover = execution.price, execution.cover
-    fee = policy.penalty * price / scale
-    deficit = accounts.lacking(cover)
-    below_cover_and_fee = accounts.lacking(cover + fee)
-    # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
-    penalty = fee * newly.share - below_cover_and_fee + deficit
-    # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
-    returned = newly.collateral - (cover + fee) * newly.share + below_cover_and_fee
-    summed = book.over_cohorts
-    insolvent = accounts.short_of(cover)
-    nothing = jnp.zeros_like(summed(newly.share))
-    return Closes(
-        share=summed(newly.share),
-        notional=summed(newly.share * price),
-        insolvent_share=summed(insolvent),
-        collateral=summed(scale * newly.collateral),
-        pnl=summed(side * (price - 1) * newly.share),
-        returned=summed(scale * returned),
-        penalty=summed(scale * penalty),
-        bad_debt=summed(scale * deficit),
-        sold=nothing,
-        distance=nothing,
-        lost=_by_side(book, scale * deficit, insolvent) if by_side else None,
-    )
-
-
-def part_closed(
-    book: Book,
-    policy: Policy,
-    execution: Execution,
-    share: CohortPath,
-    scale: PerPath | CohortPath,
-    *,
-    by_side: bool = False,
-) -> Closes:
-    """The same for a share of notional closed of accounts that keep the rest: its loss and penalty come from their collateral."""
-    price, cover = execution.price, execution.cover
-    fee = policy.penalty * price / scale
-    summed = book.over_cohorts
-    in_all, nothing = summed(share), jnp.zeros_like(summed(share))
-    return Closes(
-        share=in_all,
-        notional=summed(share * price),
-        insolvent_share=nothing,
-        collateral=summed(scale * (cover + fee) * share),
-        pnl=summed(book.side[:, None] * (price - 1) * share),
-        returned=nothing,
-        penalty=summed(scale * fee * share),
-        bad_debt=nothing,
-        sold=nothing,
-        distance=nothing,
-        lost=SideLosses((nothing, nothing), (nothing, nothing)) if by_side else None,
-    )
-
-
-def _by_side(book: Book, deficit: CohortPath, share: CohortPath) -> SideLosses:
-    return SideLosses(book.of_sides(deficit), book.of_sides(share))
 
 
 def open_deficit(
@@ -400,7 +375,7 @@ def open_deficit(
         lowest = jnp.where(band.height > 0, smaller(lowest, band.low), lowest)
     losers = None
     if deleverages(venue):
-        lost = _by_side(book, scale * deficit, share)
+        lost = by_sides(book, scale * deficit, share)
         losers = _facing(book, state, lost)
     in_all = scale * book.over_cohorts(deficit) if scale.ndim == 1 else book.over_cohorts(scale * deficit)
     return in_all, worst(execution.cover - lowest), losers

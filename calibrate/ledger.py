@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from calibrate.closes import Closes
 from calibrate.extremes import larger, smaller
-from calibrate.front import Closes
 from calibrate.policy import Policy
 from calibrate.units import PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments, Reserves, pay, start_reserves
+from calibrate.venue.incentive import KeeperReward
 
 
 class Tally(NamedTuple):
@@ -40,6 +41,7 @@ class Tally(NamedTuple):
     vault_draw: PerPath | None
     adl_loss: PerPath | None
     adl_rate: PerPath | None
+    fund_income: PerPath | None
 
 
 def start_tally(venue: Venue, like: PerPath) -> Tally:
@@ -55,6 +57,7 @@ def start_tally(venue: Venue, like: PerPath) -> Tally:
         vault_draw=zero if vaulted else None,
         adl_loss=zero if deleverages else None,
         adl_rate=zero if deleverages else None,
+        fund_income=None if _reward(venue) is None else zero,
     )
 
 
@@ -76,7 +79,11 @@ def tallied(
     dt: Scalar,
 ) -> tuple[Tally, Payments]:
     """Enter a step's closes and initial requirement, and let the backstop meet what the closes lack."""
-    income = (1 - policy.keeper_share) * closes.penalty
+    reward = _reward(venue)
+    if reward is None:
+        income = (1 - policy.keeper_share) * closes.penalty
+    else:
+        income = reward.income_of_fund(policy, closes.penalty, closes.notional, tally.reserves.fund)
     reserves = tally.reserves.grown(income, venue.backstop, dt)
     lowest = smaller(tally.margin_lowest, required)
     tally = tally._replace(
@@ -93,6 +100,7 @@ def tallied(
         collateral_closed=tally.collateral_closed + closes.collateral,
         pnl_closed=tally.pnl_closed + closes.pnl,
         returned=tally.returned + closes.returned,
+        fund_income=None if tally.fund_income is None else tally.fund_income + income,
     )
     return _met(tally, closes.bad_debt, closes.distance, losers, policy, venue)
 
@@ -119,7 +127,9 @@ def _met(
 ) -> tuple[Tally, Payments]:
     bad_debt = tally.bad_debt + deficit
     closest = larger(tally.closest, closest)
-    distance = _distance(policy, venue.fund, bad_debt, tally.penalty, closest)
+    # Losses less what the fund has had to meet them. While there is no loss, how far the worst account is from one is added (it
+    # is negative), so that the distance has no atom and moves smoothly through zero.
+    distance = bad_debt - venue.fund - income_of_fund(tally, policy) + smaller(closest, 0.0)
     if tally.reserves.allowance is not None:
         # A loss that the fund may not pay is beyond it as much as one that it cannot.
         distance = larger(distance, deficit - tally.reserves.allowance + smaller(closest, 0.0))
@@ -138,7 +148,10 @@ def _met(
     return tally, paid
 
 
-def _distance(policy: Policy, fund: Scalar, bad_debt: PerPath, penalty: PerPath, closest: PerPath) -> PerPath:
-    """Losses less what the fund has had to meet them. While there is no loss, how far the worst account is from one is
-    added (it is negative), so that the distance has no atom and moves smoothly through zero."""
-    return bad_debt - fund - (1 - policy.keeper_share) * penalty + smaller(closest, 0.0)
+def income_of_fund(tally: Tally, policy: Policy) -> PerPath:
+    """What the insurance fund has got of the penalties so far."""
+    return (1 - policy.keeper_share) * tally.penalty if tally.fund_income is None else tally.fund_income
+
+
+def _reward(venue: Venue) -> KeeperReward | None:
+    return None if venue.incentive is None else venue.incentive.reward

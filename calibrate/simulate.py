@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.book import Book
+from calibrate.closes import execution_at
 from calibrate.compiled import computed_once
 from calibrate.errors import UserError
 from calibrate.front import (
@@ -26,14 +27,13 @@ from calibrate.front import (
     MarketNow,
     closed_falsely,
     deleveraged,
-    execution_at,
     losers_of,
     market_after,
     open_deficit,
     start_fronts,
     step_fronts,
 )
-from calibrate.ledger import Tally, settled_at_the_end, slippage_of, start_tally, tallied
+from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.model import Market, MarketState, StepShocks
 from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
@@ -169,7 +169,7 @@ def step(
         state.fronts,
         view,
         margin,
-        MarketNow(mid, market.log_price, depth, flow.total, flow.fading),
+        MarketNow(mid, market.log_price, depth, flow.total, flow.fading, move.log_volatility, view.log_price),
         index,
         scale,
         book=scenario.book,
@@ -210,7 +210,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
         liquidated_share=tally.liquidated_share,
         penalty=tally.penalty,
         slippage=tally.slippage,
-        fund_income=(1 - policy.keeper_share) * tally.penalty,
+        fund_income=income_of_fund(tally, policy),
         fund_draw=tally.fund_draw,
         socialised_loss=tally.socialised_loss,
         false_liquidation=closed_falsely(book, state.fronts, state.seen, required, scale),

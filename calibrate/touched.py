@@ -7,14 +7,14 @@ the same rule. This is exact for one step and an approximation after it; how clo
 measured in the tests and stated in `docs/rules.md`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from calibrate.book import Below, Book, Closed, collateral_of, lacking, share_below, share_short_of
+from calibrate.book import Below, Book, Closed, collateral_of, share_below
 from calibrate.extremes import clipped, larger
+from calibrate.slices import Slice, slice_of, some_of
 from calibrate.units import CohortPath, Index, Scalar
 from calibrate.venue.close import PartialClose, Terms
 
@@ -35,16 +35,6 @@ class Touched(NamedTuple):
     resting: Moments | None
     line: Float[Array, "delay moment cohort path"] | None
     sold: CohortPath
-
-
-class Slice(NamedTuple):
-    """Some accounts of each cohort, between two levels: their share and collateral, what they lack to reach a level, and the
-    share of those below a level."""
-
-    share: CohortPath
-    collateral: CohortPath
-    lacking: Callable[[CohortPath], CohortPath]
-    short_of: Callable[[CohortPath], CohortPath]
 
 
 class Parted(NamedTuple):
@@ -70,17 +60,6 @@ def start_touched(rule: PartialClose, like: CohortPath) -> Touched:
 
 
 # --- slices ---------------------------------------------------------------------------------------------------------------
-
-
-def slice_of(book: Book, closed: Closed) -> Slice:
-    """Accounts between two levels of the book."""
-    newly = closed.below_high - closed.below_low
-    return Slice(
-        newly.share,
-        newly.collateral,
-        lambda strike: lacking(book.density, strike, closed),
-        lambda strike: share_short_of(book.density, strike, closed),
-    )
 
 
 def parted_book(book: Book, rule: PartialClose, terms: Terms, closed: Closed) -> Parted:
@@ -143,16 +122,7 @@ def _closed_in_part(rule: PartialClose, terms: Terms, accounts: Slice) -> Cohort
 
 def only(part: CohortPath, parted: Parted) -> Parted:
     """The same done to a part of the accounts, whatever their collateral."""
-    return Parted(_some(part, parted.in_full), part * parted.in_part, _some(part, parted.others))
-
-
-def _some(part: CohortPath, accounts: Slice) -> Slice:
-    return Slice(
-        part * accounts.share,
-        part * accounts.collateral,
-        lambda strike: part * accounts.lacking(strike),
-        lambda strike: part * accounts.short_of(strike),
-    )
+    return Parted(some_of(part, parted.in_full), part * parted.in_part, some_of(part, parted.others))
 
 
 # --- what becomes of the aggregate ----------------------------------------------------------------------------------------

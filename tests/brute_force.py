@@ -101,6 +101,15 @@ class Rules:
     close_target: float = math.inf
     full_below: float = 0.0
     cooldown_steps: int = 0
+    # 6. Incentives: reward of keepers, gas under congestion, a penalty that grows as health falls, who fills at which price
+    reward_floor: float = 0.0
+    reward_cap: float = math.inf
+    gas_exponent: float = 0.0
+    bonus_highest: float = 0.0
+    bonus_from: float = 1.0
+    bonus_to: float = 0.0
+    fill: str = "market"  # "market", "oracle" (a takeover) or "limit" (the venue's own order)
+    limit: float = 0.0
     # 7. Backstop: what the fund pays at once and how fast that comes back, a vault, whether winners are deleveraged
     fund_cap: float = math.inf
     fund_cap_refill_per_year: float = 0.0
@@ -196,12 +205,22 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
 
         price = math.exp(log_price)
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
-        allowed = {side: liquidity.allowed(side, depth) for side in (1, -1)}
-        parts = parts_to_close(rules, book, price, required)
+        taken_at = math.exp(oracle.seen) if rules.fill == "oracle" else None
+        before = closing_prices(rules, book, price, taken_at)
+        rates = penalty_rates(rules, book, before, required)
+        allowed = {}
+        for side in (1, -1):
+            wanted = np.where(eligible & (book.side == side), book.open_share, 0.0)
+            penalty = float(wanted @ rates / wanted.sum()) if wanted.any() else rules.penalty
+            ahead = side * (log_price - oracle.seen)
+            allowed[side] = liquidity.allowed(side, depth, worth_while(rules, penalty, log_volatility, ahead))
+        parts = parts_to_close(rules, book, before, required)
         closed = book.choose(eligible, price, allowed, parts)
         net_sold = float(np.sum(book.side * closed)) * price
         filled = price * math.exp(displacement - liquidity.displacement(depth, added=net_sold / 2))
-        taken_over = ledger.settle(book, closed, filled, parts, undisturbed=math.exp(market.log_price))
+        settled = closing_prices(rules, book, filled, taken_at)
+        rates = penalty_rates(rules, book, settled, required)
+        taken_over = ledger.settle(book, closed, settled, rates, parts, undisturbed=math.exp(market.log_price))
         book.touched(closed, parts, t + rules.cooldown_steps)
         liquidity.absorb(net_sold - taken_over * price)
     ledger.mark_open(book, price)
@@ -216,11 +235,33 @@ def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
     return {"liquidated_share": float(book.closed.sum()), "false_liquidation": float(book.closed_of_all[sound].sum())}
 
 
-def parts_to_close(rules: Rules, book: Book, price: float, required: np.ndarray) -> np.ndarray:
+def closing_prices(rules: Rules, book: Book, price: float, taken_at: float | None) -> np.ndarray:
+    """7. At which price each account is closed: the market's less the spread, or that at which it is taken over."""
+    if taken_at is not None:
+        return np.full(book.side.size, taken_at)
+    return price * (1.0 - book.side * rules.half_spread)
+
+
+def penalty_rates(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray) -> np.ndarray:
+    """7. The penalty of each account per unit of notional: it may grow as health falls."""
+    ratio = (book.collateral + book.side * (closing_price - 1.0)) / closing_price / required
+    depth = np.clip((rules.bonus_from - ratio) / (rules.bonus_from - rules.bonus_to), 0.0, 1.0)
+    return rules.penalty + max(rules.bonus_highest - rules.penalty, 0.0) * depth
+
+
+def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: float) -> float:
+    """6. By how much closes may move the price; `ahead` is how much better the market is for the close than the oracle."""
+    if rules.fill == "limit":
+        return rules.limit + ahead
+    reward = min(max(rules.keeper_share * penalty, rules.reward_floor), rules.reward_cap)
+    profit = reward - rules.gas * math.exp(rules.gas_exponent * max(log_volatility, 0.0))
+    return profit - rules.half_spread + ahead if rules.fill == "oracle" else profit
+
+
+def parts_to_close(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray) -> np.ndarray:
     """6. Which part of what is left of each account keepers close, at the price before their closes."""
     if rules.close == "full":
         return np.ones_like(book.side)
-    closing_price = price * (1.0 - book.side * rules.half_spread)
     health = (book.collateral + book.side * (closing_price - 1.0)) / closing_price
     in_full = health < np.maximum(rules.penalty, rules.full_below * required)
     if rules.close == "fraction":
@@ -290,13 +331,12 @@ class Liquidity:
         impact = self.prefactor * (math.sqrt(abs(flow) / depth + self.rules.crossover) - self.root)
         return math.copysign(impact, flow)
 
-    def allowed(self, side: int, depth: float) -> float:
+    def allowed(self, side: int, depth: float, profit: float) -> float:
         """What a side may close this step, as a share of open interest at the market price."""
         rules = self.rules
         if rules.unlimited_keepers:
             return math.inf
-        profit = max(rules.keeper_share * rules.penalty - rules.gas, 0.0)
-        worthwhile = depth * ((profit / self.prefactor + self.root) ** 2 - rules.crossover)
+        worthwhile = depth * ((max(profit, 0.0) / self.prefactor + self.root) ** 2 - rules.crossover)
         fast, slow, _ = self.parts
         return max(worthwhile - side * (fast + slow), 0.0)
 
@@ -497,13 +537,22 @@ class Ledger:
         self.insolvent = False
         self.sums = dict.fromkeys(SUMS, 0.0)
 
-    def settle(self, book: Book, closed: np.ndarray, price: float, parts: np.ndarray, *, undisturbed: float) -> float:
+    def settle(
+        self,
+        book: Book,
+        closed: np.ndarray,
+        closing_price: np.ndarray,
+        rates: np.ndarray,
+        parts: np.ndarray,
+        *,
+        undisturbed: float,
+    ) -> float:
         """Book the closes of one step; `closed` is the initial notional closed of each account. Returns the net share (longs less
         shorts) that winners took over."""
-        closing_price, equity = self.mark(book, price)
-        paid = np.minimum(self.rules.penalty * closing_price, np.maximum(equity, 0.0))
+        equity = book.collateral + book.side * (closing_price - 1.0)
+        paid = np.minimum(rates * closing_price, np.maximum(equity, 0.0))
         in_part = parts < 1.0
-        paid[in_part] = (self.rules.penalty * closing_price)[in_part]
+        paid[in_part] = (rates * closing_price)[in_part]
         penalty = float(np.sum(closed * paid))
         self.add("liquidated", np.sum(closed * closing_price))
         self.add("insolvent_share", np.sum(closed[(equity < 0.0) & ~in_part]))
@@ -517,10 +566,14 @@ class Ledger:
         self.add("pnl_closed", np.sum(closed * book.side * (closing_price - 1.0)))
         self.add("slippage", np.sum(closed * book.side * (undisturbed - closing_price)))
         self.add("penalty", penalty)
-        self.add("keeper_income", self.rules.keeper_share * penalty)
+        keepers = self.rules.keeper_share * penalty
+        notional = float(np.sum(closed * closing_price))
+        keepers = min(max(keepers, self.rules.reward_floor * notional), self.rules.reward_cap * notional)
+        keepers = min(keepers, penalty + self.fund)
+        self.add("keeper_income", keepers)
         self.add("returned", np.sum(closed * (np.maximum(equity, 0.0) - paid)))
 
-        income = (1.0 - self.rules.keeper_share) * penalty
+        income = penalty - keepers
         self.add("fund_income", income)
         self.fund += income
         refilled = self.allowance + self.rules.fund_cap_refill_per_year * self.rules.step_years

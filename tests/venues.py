@@ -25,6 +25,7 @@ from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import FractionClose, PartialClose, TargetClose
+from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.schedule import SizeSchedule
 
 MINUTE = 60 / SECONDS_PER_YEAR
@@ -178,6 +179,7 @@ class Case:
                 backstop=self._backstop(f),
                 schedule=self.book.schedule(self.dtype),
                 close=self._close(f),
+                incentive=self._incentive(f),
             )
             book = self.book.continuum(self.dtype)
             return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)
@@ -198,6 +200,19 @@ class Case:
         if r.close == "fraction":
             return FractionClose(f(r.close_fraction), f(r.full_below), cooldown)
         return TargetClose(f(r.close_target), f(r.full_below), cooldown)
+
+    def _incentive(self, f) -> Incentive | None:
+        """Each part only where the rules make something of it."""
+        r = self.rules
+        rewarded = r.reward_floor > 0 or r.reward_cap < np.inf
+        found = Incentive(
+            KeeperReward(f(r.reward_floor), f(min(r.reward_cap, 1.0))) if rewarded else None,
+            Congestion(f(r.gas_exponent)) if r.gas_exponent else None,
+            HealthBonus(f(r.bonus_highest), f(r.bonus_from), f(r.bonus_to)) if r.bonus_highest else None,
+            {"market": None, "oracle": Takeover(), "limit": LimitOrder(f(r.limit))}[r.fill],
+        )
+        parts = (found.reward, found.congestion, found.bonus, found.fill)
+        return None if all(part is None for part in parts) else found
 
     def _market(self, f) -> ConstantVolatility | LogOUKou:
         r = self.rules

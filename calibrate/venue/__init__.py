@@ -12,6 +12,7 @@ from calibrate.policy import MarginRule, Policy
 from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.backstop import Backstop
 from calibrate.venue.close import PartialClose
+from calibrate.venue.incentive import Incentive
 from calibrate.venue.schedule import SizeSchedule
 
 
@@ -30,6 +31,7 @@ class Venue(eqx.Module):
     backstop: Backstop | None = None
     schedule: SizeSchedule | None = None
     close: PartialClose | None = None
+    incentive: Incentive | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""

@@ -1,0 +1,171 @@
+"""What closes do: at which price, and what becomes of the accounts' money.
+
+Losses, penalties and what goes back to the owners are closed forms in a slice of the book (`slices.py`), whether accounts are
+closed in full or in part. Amounts are shares of initial open interest.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from calibrate.book import Book
+from calibrate.extremes import clipped, larger
+from calibrate.policy import Policy
+from calibrate.slices import Slice
+from calibrate.units import CohortPath, PerPath
+from calibrate.venue import Venue
+from calibrate.venue.incentive import HealthBonus
+
+
+class Closes(NamedTuple):
+    """What the closes of one step did, summed over cohorts, as shares of initial open interest (but `distance`).
+
+    `share` and `insolvent_share` count initial notional, `notional` is at the closing price. The owners' `collateral` and
+    their profit `pnl` end up as what is `returned` to them and as `penalty`; `bad_debt` is what is missing. `sold` is the
+    net selling that the market has to absorb. `distance` is how far the worst open account was from a deficit, in units of
+    collateral: negative as long as none was closed at a loss, positive else.
+    """
+
+    share: PerPath
+    notional: PerPath
+    insolvent_share: PerPath
+    collateral: PerPath
+    pnl: PerPath
+    returned: PerPath
+    penalty: PerPath
+    bad_debt: PerPath
+    sold: PerPath
+    distance: PerPath
+    lost: "SideLosses | None" = None
+
+
+class SideLosses(NamedTuple):
+    """Deficits of longs and of shorts, and the shares of open interest that have them."""
+
+    deficit: tuple[PerPath, PerPath]
+    share: tuple[PerPath, PerPath]
+
+
+class Execution(NamedTuple):
+    """At what closes are done: each cohort's closing price, and the collateral that just covers its loss there."""
+
+    price: CohortPath
+    cover: CohortPath
+
+
+def execution_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath | CohortPath) -> Execution:
+    side = book.side[:, None]
+    price = mid * (1 - side * venue.half_spread)
+    return Execution(price, -side * (price - 1) / scale)
+
+
+class BonusLevels(NamedTuple):
+    """A penalty that grows as health falls, in levels of collateral: from `fee` at `top` and above to `fee + rise` at `bottom`
+    and below."""
+
+    top: CohortPath
+    bottom: CohortPath
+    cover: CohortPath
+    rise: CohortPath
+
+    def penalties(self, accounts: Slice, fee: CohortPath, deficit: CohortPath) -> CohortPath:
+        """What the accounts pay, each no more than its equity. As a function of collateral that is piecewise linear: 0 up to
+        `cover`, the equity up to `meets`, then the penalty; so it is a sum of `(level - c)^+`."""
+        slope = self.rise / (self.top - self.bottom)
+        crossing = (self.cover + fee + slope * self.top) / (1 + slope)
+        meets = clipped(crossing, self.cover + fee, self.cover + fee + self.rise)
+        falls, ends = larger(meets, self.bottom), larger(meets, self.top)
+        fall = accounts.lacking(ends) - accounts.lacking(falls)
+        return fee * accounts.share + deficit - accounts.lacking(meets) + slope * fall
+
+    def asked(self, accounts: Slice, fee: CohortPath) -> CohortPath:
+        """What the accounts would pay if they all could."""
+        slope = self.rise / (self.top - self.bottom)
+        return fee * accounts.share + slope * (accounts.lacking(self.top) - accounts.lacking(self.bottom))
+
+
+def bonus_levels(
+    bonus: HealthBonus,
+    policy: Policy,
+    execution: Execution,
+    required: PerPath | CohortPath,
+    scale: PerPath | CohortPath,
+) -> BonusLevels:
+    price = execution.price / scale
+    at = lambda health: execution.cover + health * required * price  # noqa: E731
+    rise = larger(bonus.highest - policy.penalty, 0.0) * price
+    return BonusLevels(at(bonus.from_health), at(bonus.to_health), execution.cover, rise)
+
+
+def account_for(
+    book: Book,
+    policy: Policy,
+    execution: Execution,
+    accounts: Slice,
+    scale: PerPath | CohortPath,
+    *,
+    bonus: BonusLevels | None = None,
+    by_side: bool = False,
+) -> Closes:
+    """Losses, penalties and what is returned, for the accounts that were closed."""
+    side, price, cover = book.side[:, None], execution.price, execution.cover
+    fee = policy.penalty * price / scale
+    deficit = accounts.lacking(cover)
+    if bonus is None:
+        below_cover_and_fee = accounts.lacking(cover + fee)
+        # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
+        penalty = fee * accounts.share - below_cover_and_fee + deficit
+        # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
+        returned = accounts.collateral - (cover + fee) * accounts.share + below_cover_and_fee
+    else:
+        penalty = bonus.penalties(accounts, fee, deficit)
+        returned = accounts.collateral - cover * accounts.share + deficit - penalty
+    summed = book.over_cohorts
+    insolvent = accounts.short_of(cover)
+    nothing = jnp.zeros_like(summed(accounts.share))
+    return Closes(
+        share=summed(accounts.share),
+        notional=summed(accounts.share * price),
+        insolvent_share=summed(insolvent),
+        collateral=summed(scale * accounts.collateral),
+        pnl=summed(side * (price - 1) * accounts.share),
+        returned=summed(scale * returned),
+        penalty=summed(scale * penalty),
+        bad_debt=summed(scale * deficit),
+        sold=nothing,
+        distance=nothing,
+        lost=by_sides(book, scale * deficit, insolvent) if by_side else None,
+    )
+
+
+def part_closed(
+    book: Book,
+    policy: Policy,
+    execution: Execution,
+    share: CohortPath,
+    scale: PerPath | CohortPath,
+    *,
+    by_side: bool = False,
+) -> Closes:
+    """The same for a share of notional closed of accounts that keep the rest: its loss and penalty come from their collateral."""
+    price, cover = execution.price, execution.cover
+    fee = policy.penalty * price / scale
+    summed = book.over_cohorts
+    in_all, nothing = summed(share), jnp.zeros_like(summed(share))
+    return Closes(
+        share=in_all,
+        notional=summed(share * price),
+        insolvent_share=nothing,
+        collateral=summed(scale * (cover + fee) * share),
+        pnl=summed(book.side[:, None] * (price - 1) * share),
+        returned=nothing,
+        penalty=summed(scale * fee * share),
+        bad_debt=nothing,
+        sold=nothing,
+        distance=nothing,
+        lost=SideLosses((nothing, nothing), (nothing, nothing)) if by_side else None,
+    )
+
+
+def by_sides(book: Book, deficit: CohortPath, share: CohortPath) -> SideLosses:
+    return SideLosses(book.of_sides(deficit), book.of_sides(share))

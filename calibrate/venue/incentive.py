@@ -1,0 +1,101 @@
+"""What makes someone close an account, and at which price.
+
+Without an incentive rule keepers get their share of a fixed penalty, pay a fixed gas, and the close is done in the market.
+Here are the variations that venues run: a keeper's reward with a floor and a cap; gas that rises under congestion; a penalty
+that grows as health falls; a penalty that grows while nobody takes it (a Dutch auction); a takeover at the oracle price; an order
+that the venue itself sends to the book, up to a limit price. Whoever closes does so only at a profit: no more than what the
+market absorbs before the displacement has eaten it up. `docs/rules.md`, section 6, states the rules.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from calibrate.extremes import clipped, larger
+from calibrate.policy import Policy
+from calibrate.units import PerPath, Scalar
+
+
+class KeeperReward(eqx.Module):
+    """The least and the most that keepers get per unit of notional, whatever their share of the penalty comes to. The fund makes
+    up for what is missing, as long as it has money, and gets what is too much."""
+
+    floor: Scalar
+    cap: Scalar
+
+    def rate(self, share: Scalar | PerPath) -> Scalar | PerPath:
+        return clipped(share, self.floor, self.cap)
+
+    def income_of_fund(self, policy: Policy, penalty: PerPath, notional: PerPath, fund: PerPath) -> PerPath:
+        """What a step's penalties leave to the fund; negative where it tops keepers up."""
+        keepers = clipped(policy.keeper_share * penalty, self.floor * notional, self.cap * notional)
+        return larger(penalty - keepers, -fund)
+
+
+class Congestion(eqx.Module):
+    """Gas rises with volatility above its median, to the power `exponent`."""
+
+    exponent: Scalar
+
+    def gas(self, gas: Scalar, log_volatility: PerPath) -> PerPath:
+        return gas * jnp.exp(self.exponent * larger(log_volatility, 0.0))
+
+
+class HealthBonus(eqx.Module):
+    """The penalty rises from the policy's to `highest` as the margin ratio (equity over notional) falls from `from_health` to
+    `to_health` times the maintenance margin; in between it is linear."""
+
+    highest: Scalar
+    from_health: Scalar
+    to_health: Scalar
+
+
+class Takeover(eqx.Module):
+    """Whoever closes takes the position over at the oracle price, less the penalty, and bears the price of selling it."""
+
+
+class LimitOrder(eqx.Module):
+    """The venue sells in the market itself, as far as the price stays within `limit` (in logs) of the oracle price."""
+
+    limit: Scalar
+
+
+class Incentive(eqx.Module):
+    reward: KeeperReward | None = None
+    congestion: Congestion | None = None
+    bonus: HealthBonus | None = None
+    fill: Takeover | LimitOrder | None = None
+
+    @property
+    def at_oracle_price(self) -> bool:
+        return isinstance(self.fill, Takeover)
+
+
+class Costs(NamedTuple):
+    """Of closing a unit of notional: calm gas, and half the spread."""
+
+    gas: Scalar
+    half_spread: Scalar
+
+
+Rates = tuple[Scalar | PerPath, Scalar | PerPath]
+
+
+def room_for(
+    incentive: Incentive | None, policy: Policy, penalty: Rates, costs: Costs, log_volatility: PerPath, ahead: PerPath
+) -> Rates:
+    """By how much the closes of longs and of shorts may move the price before they stop being worth while, as a log-price.
+    `penalty` is what they yield, `ahead` the log-price of the market less that of the oracle."""
+    if incentive is None:
+        profit = policy.keeper_share * penalty[0] - costs.gas
+        return profit, profit
+    if isinstance(incentive.fill, LimitOrder):
+        return incentive.fill.limit + ahead, incentive.fill.limit - ahead
+    gas = costs.gas if incentive.congestion is None else incentive.congestion.gas(costs.gas, log_volatility)
+    longs, shorts = (policy.keeper_share * rate for rate in penalty)
+    if incentive.reward is not None:
+        longs, shorts = incentive.reward.rate(longs), incentive.reward.rate(shorts)
+    if incentive.at_oracle_price:
+        return longs - gas - costs.half_spread + ahead, shorts - gas - costs.half_spread - ahead
+    return longs - gas, shorts - gas
