@@ -11,6 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
+from calibrate.assemble_rules import (
+    backstop_of,
+    by_size,
+    calls_of,
+    close_of,
+    incentive_of,
+    sized,
+    sizes_of_cohorts,
+    split_by_size,
+    trigger_of,
+)
 from calibrate.book import Book, Cohort, lay_out
 from calibrate.data.positions import read_positions
 from calibrate.delay import delay_of
@@ -26,8 +37,9 @@ from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.shipped import shipped_folder, shipped_names
 from calibrate.simulate import Scenario
-from calibrate.units import BPS, DAYS_PER_YEAR, HOURS_PER_YEAR, SECONDS_PER_YEAR
+from calibrate.units import BPS, DAYS_PER_YEAR, HOURS_PER_YEAR, SECONDS_PER_YEAR, PerPath
 from calibrate.venue import Venue
+from calibrate.venue.schedule import SizeSchedule
 
 # Key in the job -> field of `Policy` and what one unit of the key is worth in the field's unit.
 POLICY_UNITS: dict[str, tuple[str, float]] = {
@@ -62,14 +74,13 @@ def assemble(loaded: LoadedJob) -> Assembled:
         policy = policy_of({name: choice.value for name, choice in job.policy.choices().items()}, dtype)
         margin = _margin_rule(job, dtype)
         market = market_of(loaded, dtype)
-        reference = _reference_margin(market, margin, policy)
-        book, open_interest_usd = _book(loaded, reference, dtype)
+        book, open_interest_usd, schedule = _book(loaded, _median_margin(market, margin, policy), policy, dtype)
         scenario = Scenario(
             market=market,
             oracle=_oracle(job.oracle, job.simulation.step_s, dtype),
             liquidity=_liquidity(job, open_interest_usd, dtype),
             book=book,
-            venue=_venue(job, margin, open_interest_usd, dtype),
+            venue=_venue(job, margin, open_interest_usd, schedule, dtype),
             dt=jnp.asarray(job.simulation.step_s / SECONDS_PER_YEAR, dtype),
             steps=job.simulation.steps,
         )
@@ -123,11 +134,11 @@ def model_path(name: str, loaded: LoadedJob) -> Path:
     raise UserError([Problem(place, f"no model {name!r}: neither a file beside the job nor a shipped model ({known})")])
 
 
-def _reference_margin(market: Market, rule: MarginRule, policy: Policy) -> float:
-    """The incumbent's initial requirement at median volatility: the unit in which a book's collateral is given."""
+def _median_margin(market: Market, rule: MarginRule, policy: Policy) -> PerPath:
+    """The incumbent's maintenance margin at median volatility (one path): a book's collateral is given in units of the initial
+    requirement that follows from it."""
     one = jnp.ones((1,), rule.horizon.dtype)
-    variance_rate = market.variance_rate(0 * one, one[0])
-    return float((policy.initial_ratio * rule.maintenance(policy, variance_rate))[0])
+    return rule.maintenance(policy, market.variance_rate(0 * one, one[0]))
 
 
 def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
@@ -179,7 +190,9 @@ def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity
     return Liquidity(*(jnp.asarray(number, dtype) for number in numbers))
 
 
-def _venue(job: Job, margin: MarginRule, open_interest_usd: float, dtype: np.dtype) -> Venue:
+def _venue(
+    job: Job, margin: MarginRule, open_interest_usd: float, schedule: SizeSchedule | None, dtype: np.dtype
+) -> Venue:
     section = job.venue
     return Venue(
         margin=margin,
@@ -189,20 +202,40 @@ def _venue(job: Job, margin: MarginRule, open_interest_usd: float, dtype: np.dty
         keeper_delay=delay_of(round(section.keeper_delay_s / job.simulation.step_s)),
         recheck=section.recheck,
         unlimited_keepers=section.keepers == "unlimited",
+        backstop=backstop_of(section.backstop, open_interest_usd, dtype),
+        schedule=schedule,
+        close=close_of(section.close, job.simulation.step_s, dtype),
+        incentive=incentive_of(section.incentive, job.book.position_usd, dtype),
+        trigger=trigger_of(section.trigger, dtype),
+        calls=calls_of(section.margin_calls, job.simulation.step_s, dtype),
     )
 
 
-def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, float]:
-    section = loaded.job.book
-    if section.positions is not None:
-        positions = read_positions(loaded.folder / section.positions)
-        cohorts, open_interest_usd = positions.cohorts(), positions.open_interest_usd
-    else:
+def _book(
+    loaded: LoadedJob, margin: PerPath, policy: Policy, dtype: np.dtype
+) -> tuple[Book, float, SizeSchedule | None]:
+    """Accounts, open interest, and what sizes do to the margin. `margin` is the maintenance margin at median volatility."""
+    job, section = loaded.job, loaded.job.book
+    depends = by_size(job.venue)
+    positions = None if section.positions is None else read_positions(loaded.folder / section.positions)
+    open_interest_usd = section.open_interest_usd if positions is None else positions.open_interest_usd
+    assert open_interest_usd is not None
+    split = [] if positions is None or not depends else split_by_size(positions, job.venue)
+    schedule = None
+    reference: float | np.ndarray = float((policy.initial_ratio * margin)[0])
+    if depends:
+        holdings = sizes_of_cohorts(job) if positions is None else [sizes for _, sizes in split]
+        schedule = sized(job.venue, holdings, open_interest_usd).schedule(dtype)
+        reference = np.asarray(schedule.initial(policy.initial_ratio, margin))
+    if positions is None:
         assert section.cohorts is not None
-        assert section.open_interest_usd is not None
-        ratio = {"initial": 1.0, "maintenance": loaded.job.policy.initial_ratio.value}
-        cohorts = [_mixture_cohort(cohort, reference / ratio[cohort.requirement]) for cohort in section.cohorts]
-        open_interest_usd = section.open_interest_usd
+        asked = {"initial": reference, "maintenance": margin if schedule is None else schedule.maintenance(margin)}
+        cohorts = [
+            _mixture_cohort(cohort, float(np.broadcast_to(np.ravel(asked[cohort.requirement]), len(section.cohorts))[k]))
+            for k, cohort in enumerate(section.cohorts)
+        ]
+    else:
+        cohorts = [cohort for cohort, _ in split] or positions.cohorts()
     book = lay_out(
         cohorts,
         reference_margin=reference,
@@ -210,7 +243,7 @@ def _book(loaded: LoadedJob, reference: float, dtype: np.dtype) -> tuple[Book, f
         segments=section.resolution,
         dtype=dtype,
     )
-    return book, open_interest_usd
+    return book, open_interest_usd, schedule
 
 
 def _mixture_cohort(section: CohortSection, requirement: float) -> Cohort:
@@ -237,7 +270,8 @@ def warnings_of(job: Job) -> list[str]:
         if abs(steps * job.simulation.step_s - seconds) > 1e-9:
             rounded = steps * job.simulation.step_s
             notes.append(f"{name} is rounded from {seconds:g} s to {steps} steps ({rounded:g} s)")
-    for_profit = job.venue.keepers == "for-profit"
+    # A floor under what keepers get, or an order of the venue itself, is no question of their share of the penalty.
+    for_profit = job.venue.keepers == "for-profit" and job.venue.incentive is None
     if (
         for_profit
         and job.policy.keeper_share.value * job.policy.penalty_bps.value * BPS

@@ -43,7 +43,7 @@ from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
 from calibrate.rationing import part_of
-from calibrate.slices import slice_of
+from calibrate.slices import Slice, slice_of, thinned_slice, up_to
 from calibrate.touched import (
     Touched,
     after,
@@ -72,6 +72,16 @@ class FrontState(NamedTuple):
     under_way: Float[Array, "delay cohort path"]
     left: CohortPath | None
     touched: Touched | None
+    called: "Called | None" = None
+
+
+class Called(NamedTuple):
+    """Per cohort: the highest warning level so far, those under way to their owners, and the level below which owners have had
+    the time to respond."""
+
+    warned: CohortPath
+    under_way: Float[Array, "delay cohort path"]
+    answered: CohortPath
 
 
 class MarketNow(NamedTuple):
@@ -97,6 +107,7 @@ def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
         under_way=venue.keeper_delay.empty_line(nothing),
         left=jnp.ones_like(lowest) if deleverages(venue) else None,
         touched=None if venue.close is None else start_touched(venue.close, lowest),
+        called=None if venue.calls is None else Called(nothing, venue.calls.response.empty_line(nothing), nothing),
     )
 
 
@@ -123,7 +134,12 @@ def step_fronts(
     to the reference.
     """
     book = book.thinned(state.left)
-    liquidatable = computed_once(lambda: trigger_level(book, view, venue.maintenance(margin)) / scale, scale)
+    required = venue.maintenance(margin)
+    if venue.trigger is not None and venue.trigger.at_market:
+        view = OracleView(*[jnp.log(market.mid)] * 3)
+    state = state._replace(called=_called(state.called, book, view, required, index, scale, venue))
+    asked = required if venue.trigger is None else required + venue.trigger.extra
+    liquidatable = computed_once(lambda: trigger_level(book, view, asked) / scale, scale)
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
     target = smaller(seen, liquidatable) if venue.recheck else seen
@@ -132,7 +148,31 @@ def step_fronts(
     moved, closes, touched = (_close_in_full if venue.close is None else _close_in_part)(
         state, target, reach, market, margin, index, scale, book, venue, liquidity, policy
     )
-    return FrontState(triggered, moved.high, moved.below_high, under_way, state.left, touched), closes
+    return FrontState(triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called), closes
+
+
+def _called(
+    called: Called | None,
+    book: Book,
+    view: OracleView,
+    required: PerPath | CohortPath,
+    index: Index,
+    scale: PerPath | CohortPath,
+    venue: Venue,
+) -> Called | None:
+    """Margin calls go out and are answered."""
+    if called is None or venue.calls is None:
+        return None
+    warned = advance(called.warned, trigger_level(book, view, venue.calls.warning * required) / scale)
+    under_way, answered = venue.calls.response.through(called.under_way, index, warned)
+    return Called(warned, under_way, answered)
+
+
+def _accounts(book: Book, state: FrontState, venue: Venue, closed: Closed) -> Slice:
+    """The accounts between two levels, without those that have topped up."""
+    if venue.calls is None or state.called is None:
+        return slice_of(book, closed)
+    return thinned_slice(book, closed, state.called.answered, venue.calls.top_up)
 
 
 def _close_in_full(
@@ -151,12 +191,11 @@ def _close_in_full(
     """Every account that is reached loses all of its position."""
     del index
     closed_level, closed = _within_capacity(state, reach, market, margin, scale, book, venue, liquidity, policy)
-    newly = closed - state.closed
-    sold = book.over_cohorts(book.side[:, None] * newly.share) * market.mid
-    execution = computed_once(lambda: _execution(book, venue, liquidity, market, sold, scale), scale)
     moved = Closed(state.closed_level, state.closed, closed_level, closed)
+    accounts = _accounts(book, state, venue, moved)
+    sold = book.over_cohorts(book.side[:, None] * accounts.share) * market.mid
+    execution = computed_once(lambda: _execution(book, venue, liquidity, market, sold, scale), scale)
     bonus = _bonus(venue, policy, execution, margin, scale)
-    accounts = slice_of(book, moved)
     closes = account_for(book, policy, execution, accounts, scale, bonus=bonus, by_side=deleverages(venue))
     distance = smaller(target, execution.cover) - state.closed_level
     return moved, closes._replace(sold=sold, distance=worst(distance)), None
@@ -285,7 +324,7 @@ def _within_capacity(
         room = _room(
             policy, venue, market, _average_penalty(state, wanted, reach, market, margin, scale, book, venue, policy)
         )
-        affordable = functools.partial(_affordable, state.closed.share, wanted, room, market, book, liquidity)
+        affordable = functools.partial(_affordable, state, wanted, reach, room, market, book, venue, liquidity)
         share = computed_once(affordable, market.mid)
     level = jnp.where(share < wanted, level_holding(book.density, share), reach)
     return level, _all_below(book, share, level)
@@ -335,11 +374,28 @@ def _average_penalty(
 
 
 def _affordable(
-    closed: CohortPath, wanted: CohortPath, room: Room, market: MarketNow, book: Book, liquidity: Liquidity
+    state: FrontState,
+    wanted: CohortPath,
+    reach: CohortPath,
+    room: Room,
+    market: MarketNow,
+    book: Book,
+    venue: Venue,
+    liquidity: Liquidity,
 ) -> CohortPath:
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
-    part = _affordable_part(wanted - closed, room, market, book, liquidity)
-    return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
+    closed = state.closed.share
+    if venue.calls is None or state.called is None:
+        part = _affordable_part(wanted - closed, room, market, book, liquidity)
+        return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
+    # Of the riskiest accounts some have topped up, so that a share of what is left reaches further up there.
+    to_reach = Closed(state.closed_level, state.closed, reach, _all_below(book, wanted, reach))
+    lower, stay = up_to(book, to_reach, state.called.answered).below_high.share - closed, 1 - venue.calls.top_up
+    asked = stay * lower + (wanted - closed - lower)
+    part = _affordable_part(asked, room, market, book, liquidity)
+    among_lower = part * asked / larger(stay, 1e-6)
+    reached = jnp.where(among_lower < lower, among_lower, lower + part * asked - stay * lower)
+    return jnp.where(part < 1, closed + reached, wanted)
 
 
 def _affordable_part(asked: CohortPath, room: Room, market: MarketNow, book: Book, liquidity: Liquidity) -> CohortPath:
@@ -366,7 +422,8 @@ def open_deficit(
 ) -> tuple[PerPath, PerPath, tuple[Losers, Losers] | None]:
     """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it."""
     book = book.thinned(state.left)
-    untouched = slice_of(book, Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover)))
+    rest = Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover))
+    untouched = _accounts(book, state, venue, rest)
     deficit, share = untouched.lacking(execution.cover), untouched.short_of(execution.cover)
     lowest = state.closed_level
     if state.touched is not None:

@@ -16,6 +16,7 @@ from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
+from calibrate.job_rules import VenueRules
 from calibrate.job_words import did_you_mean, in_words
 from calibrate.presets import Preset, with_preset
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
@@ -74,11 +75,13 @@ class MixturePart(Section):
 
 
 class CohortSection(Section):
-    """Accounts of one side. What their collateral exceeds is the initial requirement, or that of maintenance."""
+    """Accounts of one side. What their collateral exceeds is the initial requirement, or that of maintenance. `position_usd` is
+    their size where the margin depends on it."""
 
     side: Literal["long", "short"]
     share: Positive
     requirement: Literal["initial", "maintenance"] = "initial"
+    position_usd: Positive | None = None
     mixture: list[MixturePart] = Field(min_length=1)
 
 
@@ -105,17 +108,16 @@ class BookSection(Section):
         return self
 
 
-class VenueSection(Section):
-    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8). `stressed_volatility` (annual, 1.5 is 150 %) is the
-    volatility that the policy's `stress_weight` mixes into the venue's forecast. A `preset` gives a real venue's rules and values
-    wherever the job gives none; `native` replaces values of its market, in the venue's own numbers (`docs/venues.md`)."""
+class VenueSection(VenueRules):
+    """Rules around a liquidation (`docs/rules.md`, sections 4 to 8), beside those of `VenueRules`. `stressed_volatility`
+    (annual, 1.5 is 150 %) is the volatility that the policy's `stress_weight` mixes into the venue's forecast. A `preset` gives
+    a real venue's rules and values wherever the job gives none; `native` replaces values of its market, in the venue's own
+    numbers (`docs/venues.md`)."""
 
     preset: str | None = None
     native: dict[str, Any] = Field(default_factory=dict)
     insurance_fund_usd: NotNegative
-    keepers: Literal["for-profit", "unlimited"] = "for-profit"
     keeper_delay_s: NotNegative = 0.0
-    recheck: bool = True
     gas_usd: NotNegative = 0.0
     margin_horizon_minutes: Positive = 60.0
     penalty_allowance: Share = 0.0

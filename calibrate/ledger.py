@@ -49,8 +49,8 @@ def start_tally(venue: Venue, like: PerPath) -> Tally:
     backstop = venue.backstop
     vaulted = backstop is not None and backstop.vault is not None
     deleverages = backstop is not None and backstop.deleverages
-    return Tally(*[zero] * len(Tally._fields))._replace(
-        reserves=start_reserves(venue.fund, backstop, like),
+    sums = {name: zero for name in Tally._fields if name != "reserves"}
+    return Tally(**sums, reserves=start_reserves(venue.fund, backstop, like))._replace(
         margin_lowest=huge,
         closest=-huge,
         distance=-huge,
@@ -141,11 +141,17 @@ def _met(
         reserves=reserves,
         fund_draw=tally.fund_draw + paid.fund,
         socialised_loss=tally.socialised_loss + deficit - paid.in_all,
-        vault_draw=None if paid.vault is None else tally.vault_draw + paid.vault,
-        adl_loss=None if paid.winners is None else tally.adl_loss + paid.winners,
-        adl_rate=None if paid.deleveraged is None else tally.adl_rate + paid.deleveraged[0] + paid.deleveraged[1],
+        vault_draw=_grown(tally.vault_draw, paid.vault),
+        adl_loss=_grown(tally.adl_loss, paid.winners),
+        adl_rate=_grown(
+            tally.adl_rate, None if paid.deleveraged is None else paid.deleveraged[0] + paid.deleveraged[1]
+        ),
     )
     return tally, paid
+
+
+def _grown(total: PerPath | None, by: PerPath | None) -> PerPath | None:
+    return None if total is None or by is None else total + by
 
 
 def income_of_fund(tally: Tally, policy: Policy) -> PerPath:

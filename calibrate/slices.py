@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from calibrate.book import Book, Closed, lacking, share_short_of
-from calibrate.units import CohortPath
+from calibrate.book import Below, Book, Closed, collateral_of, lacking, share_below, share_short_of
+from calibrate.extremes import clipped
+from calibrate.units import CohortPath, Scalar
 
 
 class Slice(NamedTuple):
@@ -35,3 +36,21 @@ def some_of(part: CohortPath, accounts: Slice) -> Slice:
         lambda strike: part * accounts.lacking(strike),
         lambda strike: part * accounts.short_of(strike),
     )
+
+
+def thinned_slice(book: Book, closed: Closed, level: CohortPath, missing: Scalar) -> Slice:
+    """Accounts between two levels of the book when of those below `level` a part is `missing`."""
+    whole, lower = slice_of(book, closed), slice_of(book, up_to(book, closed, level))
+    return Slice(
+        whole.share - missing * lower.share,
+        whole.collateral - missing * lower.collateral,
+        lambda strike: whole.lacking(strike) - missing * lower.lacking(strike),
+        lambda strike: whole.short_of(strike) - missing * lower.short_of(strike),
+    )
+
+
+def up_to(book: Book, closed: Closed, level: CohortPath) -> Closed:
+    """Those of the accounts between two levels that lie below another one."""
+    strike = clipped(level, closed.low, closed.high)
+    share = clipped(share_below(book.density, strike), closed.below_low.share, closed.below_high.share)
+    return closed._replace(high=strike, below_high=Below(share, collateral_of(book.density, share, strike)))

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from calibrate.book import Below, Book, Closed, collateral_of, share_below
+from calibrate.book import Book, Closed
 from calibrate.extremes import clipped, larger
-from calibrate.slices import Slice, slice_of, some_of
+from calibrate.slices import Slice, slice_of, some_of, up_to
 from calibrate.units import CohortPath, Index, Scalar
 from calibrate.venue.close import PartialClose, Terms
 
@@ -64,11 +64,9 @@ def start_touched(rule: PartialClose, like: CohortPath) -> Touched:
 
 def parted_book(book: Book, rule: PartialClose, terms: Terms, closed: Closed) -> Parted:
     """What the rule does to accounts of the book that no one has touched before."""
-    strike = clipped(rule.closed_in_full(terms), closed.low, closed.high)
-    share = clipped(share_below(book.density, strike), closed.below_low.share, closed.below_high.share)
-    middle = Below(share, collateral_of(book.density, share, strike))
-    lower = slice_of(book, Closed(closed.low, closed.below_low, strike, middle))
-    upper = slice_of(book, Closed(strike, middle, closed.high, closed.below_high))
+    below_strike = up_to(book, closed, rule.closed_in_full(terms))
+    lower = slice_of(book, below_strike)
+    upper = slice_of(book, closed._replace(low=below_strike.high, below_low=below_strike.below_high))
     return Parted(lower, _closed_in_part(rule, terms, upper), upper)
 
 

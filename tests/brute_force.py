@@ -95,6 +95,12 @@ class Rules:
     gas: float
     half_spread: float
     fund: float
+    # 5. Trigger: what is asked for beside the margin, at which price; margin calls
+    trigger_extra: float = 0.0
+    trigger_at_market: bool = False
+    warning: float = 0.0
+    top_up: float = 0.0
+    response_steps: int = 0
     # 6. Close rule: "full", "fraction" (of what is left) or "target" (health)
     close: str = "full"
     close_fraction: float = 1.0
@@ -201,7 +207,10 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         if rules.oracle == "continuous":
             low, high = extremes(market, displacement, draws.u_low[t - 1], draws.u_high[t - 1])
         required = book.maintenance(margin.maintenance)
-        book.mark_liquidatable(t, required, low=low, high=high)
+        if rules.trigger_at_market:
+            low = high = log_price
+        book.call(t, rules, required, low=low, high=high)
+        book.mark_liquidatable(t, required + rules.trigger_extra, low=low, high=high)
 
         price = math.exp(log_price)
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
@@ -231,7 +240,7 @@ def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
     """8. What became of the closed accounts, and which of them would have met maintenance at the end."""
     price = math.exp(oracle.seen)
     sound = book.first_collateral + book.side * (price - 1.0) >= book.maintenance(margin.maintenance) * price
-    # As if nobody had been deleveraged.
+    # As if nobody had been deleveraged or had topped up.
     return {"liquidated_share": float(book.closed.sum()), "false_liquidation": float(book.closed_of_all[sound].sum())}
 
 
@@ -460,7 +469,9 @@ class Book:
         self.open_share = self.weight.copy()
         self.closed = np.zeros_like(self.weight)
         self.closed_of_all = np.zeros_like(self.weight)
-        self.not_deleveraged = {1: 1.0, -1: 1.0}
+        self.left = np.ones_like(self.weight)
+        self.first_warned = np.full(self.side.size, NEVER)
+        self.answered = np.zeros(self.side.size, dtype=bool)
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
         self.rests_until = np.zeros(self.side.size)
         self.first_liquidatable = np.full(self.side.size, NEVER)
@@ -470,6 +481,16 @@ class Book:
         price = np.where(self.side > 0, math.exp(low), math.exp(high))
         self.seen.append((price, maintenance))
         self.first_liquidatable[self.is_liquidatable(t) & (self.first_liquidatable == NEVER)] = t
+
+    def call(self, t: int, rules: Rules, required: np.ndarray, *, low: float, high: float) -> None:
+        """Warn accounts; of those warned long enough ago a part has topped up and is out of reach."""
+        price = np.where(self.side > 0, math.exp(low), math.exp(high))
+        warned = self.collateral + self.side * (price - 1.0) < rules.warning * required * price
+        self.first_warned[warned & (self.first_warned == NEVER)] = t
+        answers = (self.first_warned <= t - rules.response_steps) & ~self.answered
+        self.open_share[answers] *= 1.0 - rules.top_up
+        self.left[answers] *= 1.0 - rules.top_up
+        self.answered |= answers
 
     def is_liquidatable(self, t: int) -> np.ndarray:
         """With what each account holds now, at what the venue saw at step t."""
@@ -501,8 +522,7 @@ class Book:
                 closed[members] = first_in_line(candidates[members], limit / volume)
         self.open_share -= closed
         self.closed += closed
-        for side, part in self.not_deleveraged.items():
-            self.closed_of_all[self.side == side] += closed[self.side == side] / max(part, 1e-300)
+        self.closed_of_all += closed / np.maximum(self.left, 1e-300)
         return closed
 
     def touched(self, closed: np.ndarray, parts: np.ndarray, rests_until: int) -> None:
@@ -517,7 +537,7 @@ class Book:
         if amount > 0.0:
             part = 1.0 - amount / self.open_of(side)
             self.open_share[self.side == side] *= part
-            self.not_deleveraged[side] *= part
+            self.left[self.side == side] *= part
 
 
 def first_in_line(notional: np.ndarray, fraction: float) -> np.ndarray:

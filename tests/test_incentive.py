@@ -49,7 +49,9 @@ def test_keepers_close_what_they_close_of_accounts_followed_one_by_one(
         assert gap < 2e-2 * scale, f"{field} is off by {gap:.2g}, of {scale:.2g}"
     assert gaps[1000]["bad_debt"] < gaps[100]["bad_debt"] / 2
     np.testing.assert_array_equal(v["distance"][worst] > 0, accounts["insolvent"])
-    assert np.abs(v["fund_income"] - without["fund_income"]).mean() > 0.03 * without["fund_income"].mean(), "it should matter"
+    assert np.abs(v["fund_income"] - without["fund_income"]).mean() > 0.03 * without["fund_income"].mean(), (
+        "it should matter"
+    )
     assert np.median(v["bad_debt"][worst]) > 1e-4
     realised = v["bad_debt"] - v["open_deficit"]
     put_in = v["collateral_closed"] + v["pnl_closed"] + realised

@@ -27,6 +27,7 @@ from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.schedule import SizeSchedule
+from calibrate.venue.trigger import MarginCalls, Trigger
 
 MINUTE = 60 / SECONDS_PER_YEAR
 DAY = 1 / 365
@@ -180,6 +181,8 @@ class Case:
                 schedule=self.book.schedule(self.dtype),
                 close=self._close(f),
                 incentive=self._incentive(f),
+                trigger=self._trigger(f),
+                calls=MarginCalls(f(r.warning), f(r.top_up), delay_of(r.response_steps)) if r.top_up else None,
             )
             book = self.book.continuum(self.dtype)
             return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)
@@ -198,8 +201,12 @@ class Case:
         # Touched accounts are there again at the next step, so one of no cooldown rests for none.
         cooldown = delay_of(r.cooldown_steps) if r.cooldown_steps else None
         if r.close == "fraction":
-            return FractionClose(f(r.close_fraction), f(r.full_below), cooldown)
-        return TargetClose(f(r.close_target), f(r.full_below), cooldown)
+            return FractionClose(fraction=f(r.close_fraction), full_below=f(r.full_below), cooldown=cooldown)
+        return TargetClose(target=f(r.close_target), full_below=f(r.full_below), cooldown=cooldown)
+
+    def _trigger(self, f) -> Trigger | None:
+        r = self.rules
+        return Trigger(f(r.trigger_extra), r.trigger_at_market) if r.trigger_extra or r.trigger_at_market else None
 
     def _incentive(self, f) -> Incentive | None:
         """Each part only where the rules make something of it."""

@@ -14,6 +14,7 @@ from calibrate.venue.backstop import Backstop
 from calibrate.venue.close import PartialClose
 from calibrate.venue.incentive import Incentive
 from calibrate.venue.schedule import SizeSchedule
+from calibrate.venue.trigger import MarginCalls, Trigger
 
 
 class Venue(eqx.Module):
@@ -32,6 +33,8 @@ class Venue(eqx.Module):
     schedule: SizeSchedule | None = None
     close: PartialClose | None = None
     incentive: Incentive | None = None
+    trigger: Trigger | None = None
+    calls: MarginCalls | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""

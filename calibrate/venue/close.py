@@ -50,7 +50,7 @@ class FractionClose(PartialClose):
 
     fraction: Scalar
     full_below: Scalar
-    cooldown: Delay | None = None
+    cooldown: Delay | None
 
     def line(self, terms: Terms) -> tuple[CohortPath | None, CohortPath | Scalar]:
         del terms
@@ -63,7 +63,7 @@ class TargetClose(PartialClose):
 
     target: Scalar
     full_below: Scalar
-    cooldown: Delay | None = None
+    cooldown: Delay | None
 
     def line(self, terms: Terms) -> tuple[CohortPath | None, CohortPath | Scalar]:
         aim = self.target * terms.maintenance
