@@ -134,13 +134,17 @@ def _met(
         # A loss that the fund may not pay is beyond it as much as one that it cannot.
         distance = larger(distance, deficit - tally.reserves.allowance + smaller(closest, 0.0))
     reserves, paid = pay(tally.reserves, deficit, losers)
+    socialised_loss = tally.socialised_loss + deficit - paid.fund
+    if venue.backstop is not None:
+        # Several layers that pay all of a loss must leave nothing, whatever rounding does to their sum.
+        socialised_loss = tally.socialised_loss + paid.others
     tally = tally._replace(
         bad_debt=bad_debt,
         closest=closest,
         distance=larger(tally.distance, distance),
         reserves=reserves,
         fund_draw=tally.fund_draw + paid.fund,
-        socialised_loss=tally.socialised_loss + deficit - paid.in_all,
+        socialised_loss=socialised_loss,
         vault_draw=_grown(tally.vault_draw, paid.vault),
         adl_loss=_grown(tally.adl_loss, paid.winners),
         adl_rate=_grown(

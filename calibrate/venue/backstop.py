@@ -62,12 +62,8 @@ class Payments(NamedTuple):
     fund: PerPath
     vault: PerPath | None
     winners: PerPath | None
+    others: PerPath
     deleveraged: tuple[PerPath, PerPath] | None
-
-    @property
-    def in_all(self) -> PerPath:
-        """All but what other users have to share."""
-        return sum((layer for layer in (self.vault, self.winners) if layer is not None), self.fund)
 
 
 def start_reserves(fund: Scalar, backstop: Backstop | None, like: PerPath) -> Reserves:
@@ -93,7 +89,11 @@ def pay(reserves: Reserves, deficit: PerPath, losers: tuple[Losers, Losers] | No
     if losers is not None:
         # Deficits of a step are met in the same proportion, so the same part of every loser's position is left over.
         unmet = part_of(left, deficit)
-        parts = [unmet * part_of(side.opposite, unmet * side.share) for side in losers]
-        deleveraged = (parts[0] * losers[0].share, parts[1] * losers[1].share)
-        winners = smaller(parts[0] * losers[0].deficit + parts[1] * losers[1].deficit, left)
-    return reserves._replace(fund=reserves.fund - fund), Payments(fund, vault, winners, deleveraged)
+        found = [part_of(side.opposite, unmet * side.share) for side in losers]
+        longs, shorts = (unmet * part for part in found)
+        deleveraged = (longs * losers[0].share, shorts * losers[1].share)
+        winners = smaller(longs * losers[0].deficit + shorts * losers[1].deficit, left)
+        # Where there are winners enough they lose all of it, whatever rounding does to the parts.
+        winners = jnp.where((found[0] < 1) | (found[1] < 1), winners, left)
+        left = left - winners
+    return reserves._replace(fund=reserves.fund - fund), Payments(fund, vault, winners, left, deleveraged)
