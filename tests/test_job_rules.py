@@ -1,0 +1,113 @@
+"""The rules under `[venue]` of a job: mistakes are told with their place, and units are converted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_job
+from small_job import problems_of
+
+from calibrate.assemble import assemble
+from calibrate.job import load_job
+from calibrate.metrics import metrics_of
+from calibrate.simulate import simulate
+from calibrate.units import SECONDS_PER_YEAR
+from calibrate.venue.incentive import LimitOrder
+
+FRACTION = ["venue.close.rule=fraction", "venue.close.fraction=0.5"]
+TIERS = "venue.tiers=[{from_usd=0,factor=1.0},{from_usd=1e6,factor=2.0}]"
+# Overrides that spoil the job, the place that is to be named, and what is to be said there.
+MISTAKES = {
+    "window without cap": (["venue.backstop.fund_cap_window_s=60"], "venue.backstop", ["no meaning without `fund_cap_usd`"]),
+    "no layer": (["venue.backstop.auto_deleveraging=false"], "venue.backstop", ["names no layer"]),
+    "tiers that start late": (
+        ["venue.tiers=[{from_usd=5,factor=1.0},{from_usd=9,factor=2.0}]"], "venue", ["start with `from_usd = 0`"],
+    ),
+    "tiers out of order": (
+        ["venue.tiers=[{from_usd=0,factor=2.0},{from_usd=9,factor=1.0}]"], "venue", ["`tiers` must rise"],
+    ),
+    "one tier": (["venue.tiers=[{from_usd=0,factor=2.0}]"], "venue.tiers", ["at least 2 items"]),
+    "caps out of order": (
+        ["venue.open_interest_add_on.lower_usd=9", "venue.open_interest_add_on.upper_usd=8"],
+        "venue.open_interest_add_on", ["`lower_usd` is 9 and `upper_usd` 8", "the first to be smaller"],
+    ),
+    "fraction without one": (["venue.close.rule=fraction"], "venue.close", ["that rule needs it"]),
+    "target of another rule": ([*FRACTION, "venue.close.target_health=2.0"], "venue.close", ["belongs to rule", "to-target"]),
+    "no such rule": (["venue.close.rule=half"], "venue.close.rule", ["'fraction' or 'to-target'", "found 'half'"]),
+    "everything at once": ([*FRACTION, "venue.close.fraction=1.0"], "venue.close.fraction", ["less than 1", "found 1.0"]),
+    "parts without re-check": ([*FRACTION, "venue.recheck=false"], "venue", ["needs `recheck = true`"]),
+    "parts and bonus": ([*FRACTION, "venue.incentive.bonus.highest_bps=300"], "venue", ["cannot be combined with"]),
+    "parts and calls": (
+        [*FRACTION, "venue.margin_calls.warning_health=2.0", "venue.margin_calls.top_up_share=0.5"],
+        "venue", ["cannot be combined with `margin_calls`"],
+    ),
+    "warned too late": (
+        ["venue.margin_calls.warning_health=0.9", "venue.margin_calls.top_up_share=0.5"],
+        "venue.margin_calls.warning_health", ["greater than 1", "found 0.9"],
+    ),
+    "limit without order": (["venue.incentive.limit_bps=5"], "venue.incentive", ['belongs to fill = "limit"']),
+    "floor above cap": (
+        ["venue.incentive.keeper_floor_usd=5", "venue.incentive.keeper_cap_usd=4"], "venue.incentive", ["is 5 and", "4; expected"],
+    ),
+    "worth of the unlimited": (["venue.incentive.fill=oracle"], "venue", ['needs keepers = "for-profit"']),
+    "unknown layer": (["venue.backstop.vaults_usd=5"], "venue.backstop.vaults_usd", ["did you mean `vault_usd`"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_with_its_place_and_what_to_do(tmp_path: Path, name: str) -> None:
+    overrides, place, said = MISTAKES[name]
+    problems = problems_of(small_job.write(tmp_path), *overrides)
+    found = [problem.message for problem in problems if problem.place.endswith(f": {place}")]
+    assert found, problems
+    assert all(part in found[0] for part in said), found
+
+
+def test_dollars_and_seconds_become_shares_and_years(tmp_path: Path) -> None:
+    overrides = [
+        "venue.backstop.fund_cap_usd=150e3", "venue.backstop.fund_cap_window_s=3600", "venue.backstop.vault_usd=3e6",
+        "venue.keepers=for-profit", "venue.incentive.fill=limit", "venue.incentive.limit_bps=50",
+        "venue.incentive.keeper_floor_usd=5", "venue.trigger.extra_bps=20", "venue.margin_calls.warning_health=1.5",
+        "venue.margin_calls.top_up_share=0.5", "venue.margin_calls.response_s=14400",
+    ]  # fmt: skip
+    venue = assemble(load_job(small_job.write(tmp_path), overrides)).scenario.venue
+    assert venue.backstop.fund_cap.most == pytest.approx(1e-3)
+    assert venue.backstop.fund_cap.refill == pytest.approx(1e-3 * SECONDS_PER_YEAR / 3600)
+    assert venue.backstop.vault == pytest.approx(0.02)
+    assert not venue.backstop.deleverages
+    assert isinstance(venue.incentive.fill, LimitOrder)
+    assert venue.incentive.fill.limit == pytest.approx(0.005)
+    assert venue.incentive.reward.floor == pytest.approx(5 / 50_000)
+    assert venue.trigger.extra == pytest.approx(0.002)
+    assert int(venue.calls.response.steps) == 2
+    assert venue.schedule is None
+
+
+def test_a_cooldown_counts_from_the_step_after_the_close(tmp_path: Path) -> None:
+    path = small_job.write(tmp_path)
+    for seconds, rest in ((0, None), (7200, None), (14_400, 1), (21_600, 2)):
+        close = assemble(load_job(path, [*FRACTION, f"venue.close.cooldown_s={seconds}"])).scenario.venue.close
+        assert close.fraction == pytest.approx(0.5)
+        assert (None if close.cooldown is None else int(close.cooldown.steps)) == rest
+
+
+def test_positions_of_a_table_are_split_by_tier(tmp_path: Path) -> None:
+    rows = ["side,notional_usd,collateral_usd", "long,500000,50000", "long,2000000,300000", "short,4000000,500000"]
+    (tmp_path / "p.csv").write_text("\n".join(rows), encoding="utf-8")
+    text = small_job.TEXT[: small_job.TEXT.index("[book]")] + '[book]\npositions = "p.csv"\nresolution = 4\n\n'
+    text += small_job.TEXT[small_job.TEXT.index("[venue]") :]
+    scenario = assemble(load_job(small_job.write(tmp_path, text), [TIERS])).scenario
+    np.testing.assert_allclose(scenario.book.side, [1, 1, -1])
+    np.testing.assert_allclose(scenario.book.weight, np.array([0.5, 2, 4]) / 6.5, rtol=1e-6)
+    # 1 on the first million and 2 on what is above it.
+    np.testing.assert_allclose(scenario.venue.schedule.factor, [1, 1.5, 1.75], rtol=1e-6)
+    margin = 2 * (0.02 + 1.0 * np.sqrt(1 / 8760))
+    np.testing.assert_allclose(scenario.book.reference_margin[:, 0], margin * np.array([1, 1.5, 1.75]), rtol=1e-5)
+
+
+def test_metrics_tell_of_the_layers_that_a_venue_has(tmp_path: Path) -> None:
+    assembled = assemble(load_job(small_job.write(tmp_path), ["venue.backstop.auto_deleveraging=true"]))
+    sample = simulate(assembled.scenario, assembled.incumbent, seed=1, paths=200)
+    found = set(metrics_of(sample, 0.99))
+    assert {"adl_rate", "adl_loss"} <= found
+    assert "vault_draw" not in found
