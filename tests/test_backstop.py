@@ -98,6 +98,7 @@ def test_every_dollar_is_accounted_for_in_every_venue(number: int) -> None:
     assert ((v["distance"] > 0) == (v["bad_debt"] > v["fund_draw"] + 1e-14)).all()
 
 
+@pytest.mark.slow
 def test_layers_without_money_change_nothing() -> None:
     """No winners are asked, the cap is out of reach and the vault all but empty: every outcome is that of a venue without."""
     case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 300)

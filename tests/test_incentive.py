@@ -33,7 +33,12 @@ def without() -> dict[str, np.ndarray]:
     return simulate(BASE.scenario(), BASE.parameters(), seed=3, paths=400, chunk=400).values
 
 
-@pytest.mark.parametrize("name", INCENTIVES)
+FAST = ("reward with a floor", "penalty by health", "takeover at the oracle price")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in INCENTIVES]
+)
 def test_keepers_close_what_they_close_of_accounts_followed_one_by_one(
     name: str, without: dict[str, np.ndarray]
 ) -> None:

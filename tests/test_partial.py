@@ -14,19 +14,17 @@ from calibrate.venue.close import TargetClose, Terms
 
 BASE = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 300)
 HALF = {"close": "fraction", "close_fraction": 0.5, "full_below": 0.3}
-RULES = {
-    "half, unlimited keepers": HALF | {"unlimited_keepers": True},
+RULES = {"half, unlimited keepers": HALF | {"unlimited_keepers": True}}
+SLOW = {
     "half": HALF,
     "a fifth, rest of five steps": {
         "close": "fraction", "close_fraction": 0.2, "full_below": 0.6, "cooldown_steps": 5, "unlimited_keepers": True,
     },
-    "to a health of 1.25": {"close": "target", "close_target": 1.25, "unlimited_keepers": True},
-}  # fmt: skip
-SLOW = {
     "a tenth a step": {"close": "fraction", "close_fraction": 0.1, "unlimited_keepers": True},
+    "to a health of 1.25": {"close": "target", "close_target": 1.25, "unlimited_keepers": True},
     "to a health of 1.05": {"close": "target", "close_target": 1.05, "unlimited_keepers": True},
     "to a health of 2": {"close": "target", "close_target": 2.0, "full_below": 0.3},
-}
+}  # fmt: skip
 # Largest differences of means allowed, relative to the accounts'. Measured on these and other paths: bad debt within 2.5 %, and
 # 6 % for the rules that touch accounts most often; what is liquidated within 1.2 %.
 WITHIN = {"bad_debt": 0.06, "liquidated": 0.02, "liquidated_share": 0.02, "collateral_closed": 0.03, "slippage": 0.03}
@@ -53,6 +51,7 @@ def test_one_aggregate_comes_close_to_accounts_followed_one_by_one(name: str) ->
     assert (v["liquidated_share"] <= 1 + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_a_rule_that_closes_everyone_in_full_is_none() -> None:
     """Nobody's health is above what makes a close a full one."""
     everyone = BASE.but(close="fraction", close_fraction=0.5, full_below=1e3)

@@ -70,6 +70,7 @@ def test_large_positions_are_closed_as_accounts_followed_one_by_one_are() -> Non
     assert np.median(v["bad_debt"][worst]) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_schedule_without_tiers_or_add_ons_changes_nothing() -> None:
     plain = replace(LONGS_AND_SHORTS, sizes=((1.0, 1.0, 0.0),) * 3)
     without, flat = (

@@ -20,7 +20,9 @@ SAME = ("bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated
         "false_liquidation", "returned", "collateral_closed")  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name", [name if name == "margin calls" else pytest.param(name, marks=pytest.mark.slow) for name in RULES]
+)
 def test_accounts_are_closed_as_those_followed_one_by_one_are(name: str) -> None:
     case = BASE.but(**RULES[name])
     v = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
@@ -39,6 +41,7 @@ def test_accounts_are_closed_as_those_followed_one_by_one_are(name: str) -> None
     np.testing.assert_allclose(put_in, v["returned"] + v["penalty"], rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_calls_that_nobody_answers_change_nothing() -> None:
     deaf = BASE.but(warning=1.6, top_up=1e-15)
     plain, called = (
