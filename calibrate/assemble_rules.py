@@ -10,10 +10,17 @@ from calibrate.book import Cohort
 from calibrate.data.positions import Positions
 from calibrate.delay import Delay, delay_of
 from calibrate.job import Job, VenueSection
-from calibrate.job_rules import BackstopSection, CloseSection, IncentiveSection, MarginCallSection, TriggerSection
+from calibrate.job_rules import (
+    BackstopSection,
+    CloseCapSection,
+    CloseSection,
+    IncentiveSection,
+    MarginCallSection,
+    TriggerSection,
+)
 from calibrate.units import BPS, SECONDS_PER_YEAR
 from calibrate.venue.backstop import Backstop, FundCap
-from calibrate.venue.close import FractionClose, PartialClose, TargetClose
+from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.schedule import SizeSchedule, open_interest_share, tier_factor
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -41,6 +48,13 @@ def close_of(section: CloseSection | None, step_s: float, dtype: np.dtype) -> Pa
         return FractionClose(fraction=jnp.asarray(section.fraction, dtype), full_below=full_below, cooldown=cooldown)
     target = jnp.asarray(section.target_health, dtype)
     return TargetClose(target=target, full_below=full_below, cooldown=cooldown)
+
+
+def cap_of(section: CloseCapSection | None, open_interest_usd: float, dtype: np.dtype) -> CloseCap | None:
+    if section is None:
+        return None
+    most = section.most_usd / open_interest_usd
+    return CloseCap(jnp.asarray(most, dtype), jnp.asarray(most * SECONDS_PER_YEAR / section.window_s, dtype))
 
 
 def _cooldown(seconds: float, step_s: float) -> Delay | None:

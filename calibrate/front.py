@@ -10,11 +10,9 @@ Levels are in units of collateral at the reference requirement (see `book.py`); 
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from calibrate.book import (
     Below,
@@ -39,6 +37,7 @@ from calibrate.closes import (
 )
 from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
+from calibrate.front_state import Called, FrontState, MarketNow, deleverages
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
@@ -53,66 +52,12 @@ from calibrate.touched import (
     only,
     parted_band,
     parted_book,
-    start_touched,
 )
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
 from calibrate.venue.close import Terms
 from calibrate.venue.incentive import Costs, room_for
-
-
-class FrontState(NamedTuple):
-    """Per cohort: highest level triggered so far, level closed so far, the accounts below it, what keepers have under way, and
-    the part of its accounts that has not been deleveraged (None where nobody is)."""
-
-    triggered: CohortPath
-    closed_level: CohortPath
-    closed: Below
-    under_way: Float[Array, "delay cohort path"]
-    left: CohortPath | None
-    touched: Touched | None
-    called: "Called | None" = None
-
-
-class Called(NamedTuple):
-    """Per cohort: the highest warning level so far, those under way to their owners, and the level below which owners have had
-    the time to respond."""
-
-    warned: CohortPath
-    under_way: Float[Array, "delay cohort path"]
-    answered: CohortPath
-
-
-class MarketNow(NamedTuple):
-    """The market as this step's closes find it: mid price, the log-price that it would have without liquidations, depth, all
-    flow that displaces it, the part of the flow that still fades, log-volatility, and the log-price that the oracle shows."""
-
-    mid: PerPath
-    undisturbed: PerPath
-    depth: PerPath
-    flow: PerPath
-    fading: PerPath
-    log_volatility: PerPath
-    oracle: PerPath
-
-
-def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
-    lowest = book.lowest_collateral(like)
-    nothing = jnp.zeros_like(lowest)
-    return FrontState(
-        triggered=nothing,
-        closed_level=lowest,
-        closed=Below(nothing, nothing),
-        under_way=venue.keeper_delay.empty_line(nothing),
-        left=jnp.ones_like(lowest) if deleverages(venue) else None,
-        touched=None if venue.close is None else start_touched(venue.close, lowest),
-        called=None if venue.calls is None else Called(nothing, venue.calls.response.empty_line(nothing), nothing),
-    )
-
-
-def deleverages(venue: Venue) -> bool:
-    return venue.backstop is not None and venue.backstop.deleverages
 
 
 def step_fronts(
@@ -122,6 +67,7 @@ def step_fronts(
     market: MarketNow,
     index: Index,
     scale: PerPath | CohortPath,
+    dt: Scalar,
     *,
     book: Book,
     venue: Venue,
@@ -131,9 +77,13 @@ def step_fronts(
     """Move the fronts by one step and account for what is closed.
 
     `margin` is the maintenance requirement, `market` the state that these closes find, `scale` everyone's collateral relative
-    to the reference.
+    to the reference, `dt` the length of the step in years.
     """
     book = book.thinned(state.left)
+    allowance = state.allowance
+    if venue.cap is not None and allowance is not None:
+        allowance = smaller(allowance + venue.cap.refill * dt, venue.cap.most)
+        market = market._replace(allowance=allowance)
     required = venue.maintenance(margin)
     if venue.trigger is not None and venue.trigger.at_market:
         view = OracleView(*[jnp.log(market.mid)] * 3)
@@ -148,7 +98,10 @@ def step_fronts(
     moved, closes, touched = (_close_in_full if venue.close is None else _close_in_part)(
         state, target, reach, market, margin, index, scale, book, venue, liquidity, policy
     )
-    return FrontState(triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called), closes
+    left = None if allowance is None else larger(allowance - closes.share * market.mid, 0.0)
+    return FrontState(
+        triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called, left
+    ), closes
 
 
 def _called(
@@ -409,7 +362,10 @@ def _affordable_part(asked: CohortPath, room: Room, market: MarketNow, book: Boo
         )
         for k, sign in enumerate((1.0, -1.0))
     )
-    return jnp.where(side > 0, longs, shorts)
+    part = jnp.where(side > 0, longs, shorts)
+    if market.allowance is None:
+        return part
+    return part * part_of(market.allowance, sum_of_rows(part * volume))
 
 
 def open_deficit(

@@ -77,6 +77,13 @@ class CloseSection(Section):
         return self
 
 
+class CloseCapSection(Section):
+    """At most `most_usd` is closed at once, of all accounts; that grows back over `window_s`."""
+
+    most_usd: Positive
+    window_s: Positive
+
+
 class BonusSection(Section):
     """The penalty rises from the policy's to `highest_bps` as equity over maintenance margin falls between two healths."""
 
@@ -144,6 +151,7 @@ class VenueRules(Section):
     size_add_on: SizeAddOnSection | None = None
     open_interest_add_on: OpenInterestSection | None = None
     close: CloseSection | None = None
+    close_cap: CloseCapSection | None = None
     incentive: IncentiveSection | None = None
     trigger: TriggerSection | None = None
     margin_calls: MarginCallSection | None = None
@@ -170,6 +178,10 @@ class VenueRules(Section):
                 "a `close` in parts cannot be combined with `margin_calls`",
             ),
             (self.close is not None and bonus, "a `close` in parts cannot be combined with `incentive.bonus`"),
+            (
+                self.close_cap is not None and self.keepers == "unlimited",
+                'a `close_cap` limits keepers; it needs keepers = "for-profit"',
+            ),
             (
                 for_profit and self.keepers == "unlimited",
                 '`incentive` is about what closes are worth; it needs keepers = "for-profit"',

@@ -23,16 +23,14 @@ from calibrate.closes import execution_at
 from calibrate.compiled import computed_once
 from calibrate.errors import UserError
 from calibrate.front import (
-    FrontState,
-    MarketNow,
     closed_falsely,
     deleveraged,
     losers_of,
     market_after,
     open_deficit,
-    start_fronts,
     step_fronts,
 )
+from calibrate.front_state import FrontState, MarketNow, start_fronts
 from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.model import Market, MarketState, StepShocks
@@ -172,6 +170,7 @@ def step(
         MarketNow(mid, market.log_price, depth, flow.total, flow.fading, move.log_volatility, view.log_price),
         index,
         scale,
+        dt,
         book=scenario.book,
         venue=venue,
         liquidity=liquidity,

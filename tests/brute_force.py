@@ -107,6 +107,8 @@ class Rules:
     close_target: float = math.inf
     full_below: float = 0.0
     cooldown_steps: int = 0
+    close_cap: float = math.inf  # what may be closed at once, of all accounts, and how fast that grows back
+    close_cap_refill_per_year: float = 0.0
     # 6. Incentives: reward of keepers, gas under congestion, a penalty that grows as health falls, who fills at which price
     reward_floor: float = 0.0
     reward_cap: float = math.inf
@@ -193,6 +195,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
     margin = Margin(rules, market.log_volatility, accounts)
     book = Book(accounts, steps=len(draws.z1), requirement=accounts.initial(margin.maintenance, rules.initial_ratio))
     ledger = Ledger(rules)
+    allowance = rules.close_cap
     for t in range(1, len(draws.z1) + 1):
         log_volatility = market.log_volatility
         depth = rules.depth * math.exp(-rules.depth_exponent * log_volatility)
@@ -224,7 +227,9 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
             ahead = side * (log_price - oracle.seen)
             allowed[side] = liquidity.allowed(side, depth, worth_while(rules, penalty, log_volatility, ahead))
         parts = parts_to_close(rules, book, before, required)
-        closed = book.choose(eligible, price, allowed, parts)
+        allowance = min(allowance + rules.close_cap_refill_per_year * rules.step_years, rules.close_cap)
+        closed = book.choose(eligible, price, allowed, parts, allowance)
+        allowance -= float(closed.sum()) * price
         net_sold = float(np.sum(book.side * closed)) * price
         filled = price * math.exp(displacement - liquidity.displacement(depth, added=net_sold / 2))
         settled = closing_prices(rules, book, filled, taken_at)
@@ -507,19 +512,29 @@ class Book:
         )
         return called & (self.open_share > 0.0) & (t > self.rests_until)
 
-    def choose(self, eligible: np.ndarray, price: float, allowed: dict[int, float], parts: np.ndarray) -> np.ndarray:
-        """Close what each side may at most and return the initial notional closed, account by account."""
+    def choose(
+        self,
+        eligible: np.ndarray,
+        price: float,
+        allowed: dict[int, float],
+        parts: np.ndarray,
+        allowance: float,
+    ) -> np.ndarray:
+        """Close what each side, and all together, may at most; return the initial notional closed, account by account."""
         candidates = np.where(eligible, self.open_share * parts, 0.0)
+        volume = {side: float(candidates[self.side == side].sum()) * price for side in allowed}
+        within = {side: min(limit, volume[side]) for side, limit in allowed.items()}
+        together = sum(within.values())
+        cut = allowance / together if together > allowance else 1.0
         closed = np.zeros_like(candidates)
-        for side, limit in allowed.items():
+        for side, taken in within.items():
             of_side = self.side == side
-            volume = float(candidates[of_side].sum()) * price
-            if volume <= limit:
+            if taken * cut >= volume[side]:
                 closed[of_side] = candidates[of_side]
                 continue
             for number in np.unique(self.cohort[of_side]):
                 members = of_side & (self.cohort == number)
-                closed[members] = first_in_line(candidates[members], limit / volume)
+                closed[members] = first_in_line(candidates[members], taken * cut / volume[side])
         self.open_share -= closed
         self.closed += closed
         self.closed_of_all += closed / np.maximum(self.left, 1e-300)

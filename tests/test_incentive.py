@@ -17,6 +17,7 @@ INCENTIVES = {
     "penalty by health": {"bonus_highest": 0.04, "bonus_from": 1.0, "bonus_to": 0.2},
     "penalty by health, unlimited keepers": {"bonus_highest": 0.03, "bonus_to": 0.5, "unlimited_keepers": True},
     "takeover at the oracle price": {"fill": "oracle"},
+    "cap on what is closed": {"close_cap": 0.02, "close_cap_refill_per_year": 0.02 * 24 * 365},
     "order up to a limit": {"fill": "limit", "limit": 0.006},
 }
 SAME = tuple(

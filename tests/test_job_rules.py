@@ -33,6 +33,9 @@ MISTAKES = {
     ),
     "fraction without one": (["venue.close.rule=fraction"], "venue.close", ["that rule needs it"]),
     "target of another rule": ([*FRACTION, "venue.close.target_health=2.0"], "venue.close", ["belongs to rule", "to-target"]),
+    "cap of the unlimited": (
+        ["venue.close_cap.most_usd=1e6", "venue.close_cap.window_s=60"], "venue", ["`close_cap` limits keepers"],
+    ),
     "no such rule": (["venue.close.rule=half"], "venue.close.rule", ["'fraction' or 'to-target'", "found 'half'"]),
     "everything at once": ([*FRACTION, "venue.close.fraction=1.0"], "venue.close.fraction", ["less than 1", "found 1.0"]),
     "parts without re-check": ([*FRACTION, "venue.recheck=false"], "venue", ["needs `recheck = true`"]),

@@ -24,7 +24,7 @@ from calibrate.simulate import Scenario
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Backstop, FundCap
-from calibrate.venue.close import FractionClose, PartialClose, TargetClose
+from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.schedule import SizeSchedule
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -180,6 +180,7 @@ class Case:
                 backstop=self._backstop(f),
                 schedule=self.book.schedule(self.dtype),
                 close=self._close(f),
+                cap=None if r.close_cap == np.inf else CloseCap(f(r.close_cap), f(r.close_cap_refill_per_year)),
                 incentive=self._incentive(f),
                 trigger=self._trigger(f),
                 calls=MarginCalls(f(r.warning), f(r.top_up), delay_of(r.response_steps)) if r.top_up else None,

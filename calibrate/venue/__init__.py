@@ -11,7 +11,7 @@ from calibrate.delay import Delay
 from calibrate.policy import MarginRule, Policy
 from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.backstop import Backstop
-from calibrate.venue.close import PartialClose
+from calibrate.venue.close import CloseCap, PartialClose
 from calibrate.venue.incentive import Incentive
 from calibrate.venue.schedule import SizeSchedule
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -32,6 +32,7 @@ class Venue(eqx.Module):
     backstop: Backstop | None = None
     schedule: SizeSchedule | None = None
     close: PartialClose | None = None
+    cap: CloseCap | None = None
     incentive: Incentive | None = None
     trigger: Trigger | None = None
     calls: MarginCalls | None = None

@@ -20,6 +20,14 @@ from calibrate.extremes import larger
 from calibrate.units import CohortPath, Scalar
 
 
+class CloseCap(eqx.Module):
+    """What may be closed at once, of all accounts and both sides, as a share of open interest at the market price (`most`), and
+    how fast that grows back (`refill`, per year)."""
+
+    most: Scalar
+    refill: Scalar
+
+
 class Terms(NamedTuple):
     """What a close costs, as levels of collateral: `cover` just covers the loss of all of it, `fee` is its penalty, and
     `maintenance` the maintenance margin there."""
