@@ -233,7 +233,9 @@ def _book(
         assert section.cohorts is not None
         asked = {"initial": reference, "maintenance": margin if schedule is None else schedule.maintenance(margin)}
         cohorts = [
-            _mixture_cohort(cohort, float(np.broadcast_to(np.ravel(asked[cohort.requirement]), len(section.cohorts))[k]))
+            _mixture_cohort(
+                cohort, float(np.broadcast_to(np.ravel(asked[cohort.requirement]), len(section.cohorts))[k])
+            )
             for k, cohort in enumerate(section.cohorts)
         ]
     else:
