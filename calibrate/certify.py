@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from calibrate.constraints import Constraint, Outcomes
-from calibrate.metrics import Estimate
+from calibrate.constraints import Constraint, Shortfall
+from calibrate.metrics import USER_COST, Estimate
 from calibrate.optimise import Problem
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.rare_events import Chosen, Guess, choose
 from calibrate.shocks import derived_seed
-from calibrate.simulate import Sample, Scenario, simulate
+from calibrate.simulate import Sample, Scenario, simulate, simulated
+from calibrate.summary import Outcomes, summarised
 from calibrate.weighing import Diagnosis, diagnose
 
 
@@ -87,6 +88,7 @@ def certify(
             paths=paths,
             stage=stage,
             listener=listener,
+            tail_level=problem.tail_level,
         )
         found.append((tuple(hold(c, sample.values, sample.weights, each) for c in part.constraints), sample, chosen))
     by_scenario = [part for part, _, _ in found]
@@ -108,11 +110,13 @@ def measured(
     paths: int,
     stage: str,
     listener: Listener,
+    tail_level: float,
     weighted_paths: int | None = None,
     start: Guess | None = None,
 ) -> tuple[Sample, Chosen]:
     """Outcomes under a policy, drawn in the way that suits what the limits are about. Of weighted paths there may be fewer;
-    `start` is what was learned about them nearby."""
+    `start` is what was learned about them nearby. Of plain paths, which may be many, only distances are kept, and what figures
+    need whose tails begin at `tail_level` or above."""
     chosen = choose(
         scenario,
         parameters,
@@ -125,8 +129,13 @@ def measured(
     )
     paths = paths if chosen.sampling is None else weighted_paths or paths
     done = listener.stage(stage, paths)
-    sample = simulate(scenario, parameters, seed=seed, paths=paths, sampling=chosen.sampling, on_progress=done)
-    return sample, chosen
+    if chosen.sampling is not None:
+        sample = simulate(scenario, parameters, seed=seed, paths=paths, sampling=chosen.sampling, on_progress=done)
+        return sample, chosen
+    level = min([tail_level, *(limit.level for limit in constraints if isinstance(limit, Shortfall))])
+    sums = {USER_COST, *(limit.fields for limit in constraints if len(limit.fields) > 1)}
+    pieces = simulated(scenario, parameters, seed=seed, paths=paths, on_progress=done)
+    return Sample(summarised(pieces, paths, sorted(sums), level, ("distance",)), {}, ()), chosen
 
 
 def expected_holding(shares: tuple[float, ...], each: tuple[Holding, ...]) -> Holding:

@@ -4,12 +4,14 @@ Results go to stdout, talk to stderr. Exit codes: 0 done, 1 not feasible or not 
 inside the commands, so that `--help` answers at once.
 """
 
-import datetime
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -20,11 +22,13 @@ from calibrate.interruption import stop_at_once as _stop_at_once
 
 if TYPE_CHECKING:
     from calibrate.job import LoadedJob
+    from calibrate.terminal import Live
 
 app = typer.Typer(
     help="Find, certify and export margin parameters for leveraged crypto venues.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # help in boxes takes twice as long to show
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
@@ -37,17 +41,49 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.", show_default=False)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted or killed.")]
+Processes = Annotated[int, typer.Option(min=1, help="Processes to start here, on cores of their own.")]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where process 0 awaits those of other machines; `auto` under Slurm or Kubernetes.",
+        show_default=False,
+    ),
+]
+ProcessId = Annotated[
+    int | None,
+    typer.Option(min=0, help="Which process this is; 0 writes.", show_default=False),
+]
+ProcessCount = Annotated[int | None, typer.Option(min=1, help="How many there are.", show_default=False)]
 
 
 @app.command()
-def run(job: JobFile, set_: Overrides = None, output: Output = None, as_json: AsJson = False) -> None:
+def run(
+    job: JobFile,
+    set_: Overrides = None,
+    output: Output = None,
+    resume: Resume = False,
+    processes: Processes = 1,
+    coordinator: Coordinator = None,
+    process_id: ProcessId = None,
+    process_count: ProcessCount = None,
+    as_json: AsJson = False,
+) -> None:
     """Find the most efficient policy within the limits, certify it, and write a run folder with frontier and report."""
-    loaded = _load(job, set_)
+    loaded = _load(job, set_, quiet=bool(process_id))
     from calibrate import terminal
     from calibrate.pipeline import run as run_job
+    from calibrate.resume import run_folder_for
 
-    with _interruptible(), terminal.Live() as live:
-        result = run_job(loaded, output or _new_folder(job, "runs"), live)
+    with (
+        _interruptible(),
+        _together(processes, coordinator, process_id, process_count) as live,
+        run_folder_for(loaded, "run", output, resume=resume) as folder,
+    ):
+        result = run_job(loaded, folder, live)
+    if not live.shown:
+        return
     if as_json:
         _print_json(
             {
@@ -74,15 +110,21 @@ def simulate(
     job: JobFile,
     set_: Overrides = None,
     policy: Annotated[Path | None, typer.Option(help="A recommended.json to use instead of the incumbent.")] = None,
+    processes: Processes = 1,
+    coordinator: Coordinator = None,
+    process_id: ProcessId = None,
+    process_count: ProcessCount = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the incumbent policy, or another one: every metric with its standard error."""
-    loaded = _load(job, set_)
+    loaded = _load(job, set_, quiet=bool(process_id))
     from calibrate import terminal
     from calibrate.pipeline import simulate_job
 
-    with _interruptible(), terminal.Live() as live:
+    with _interruptible(), _together(processes, coordinator, process_id, process_count) as live:
         result = simulate_job(loaded, policy, live)
+    if not live.shown:
+        return
     if as_json:
         _print_json(result)
     else:
@@ -90,15 +132,31 @@ def simulate(
 
 
 @app.command()
-def frontier(job: JobFile, set_: Overrides = None, output: Output = None, as_json: AsJson = False) -> None:
+def frontier(
+    job: JobFile,
+    set_: Overrides = None,
+    output: Output = None,
+    resume: Resume = False,
+    processes: Processes = 1,
+    coordinator: Coordinator = None,
+    process_id: ProcessId = None,
+    process_count: ProcessCount = None,
+    as_json: AsJson = False,
+) -> None:
     """Sweep the insolvency tolerance, draw insolvency against efficiency, and place policies against the curve."""
-    loaded = _load(job, set_)
+    loaded = _load(job, set_, quiet=bool(process_id))
     from calibrate import terminal
     from calibrate.pipeline import frontier_job
+    from calibrate.resume import run_folder_for
 
-    folder = output or _new_folder(job, "frontiers")
-    with _interruptible(), terminal.Live() as live:
+    with (
+        _interruptible(),
+        _together(processes, coordinator, process_id, process_count) as live,
+        run_folder_for(loaded, "frontier", output, resume=resume) as folder,
+    ):
         table, trade_off = frontier_job(loaded, folder, live)
+    if not live.shown:
+        return
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
         _print_json({"folder": str(folder), "frontier": rows, "trade_off": trade_off})
@@ -247,7 +305,20 @@ def init(
         typer.echo(str(path))
 
 
-def _load(job: Path, overrides: list[str] | None) -> "LoadedJob":
+@contextmanager
+def _together(
+    processes: int, coordinator: str | None, process_id: int | None, process_count: int | None
+) -> Iterator["Live"]:
+    """In here simulations are shared with other processes, if any are asked for; only the first of them is heard."""
+    from calibrate import terminal
+    from calibrate.together import Asked, together
+
+    asked = Asked(processes, coordinator, process_id, process_count)
+    with together(asked, main, sys.argv[1:]) as crew, terminal.Live(shown=crew.leads) as live:
+        yield live
+
+
+def _load(job: Path, overrides: list[str] | None, *, quiet: bool = False) -> "LoadedJob":
     from calibrate.job import load_job
     from calibrate.runtime import configure
 
@@ -256,14 +327,9 @@ def _load(job: Path, overrides: list[str] | None) -> "LoadedJob":
     from calibrate.assemble import warnings_of
     from calibrate.presets import notes_of
 
-    for warning in (*warnings_of(loaded.job), *notes_of(loaded.preset)):
+    for warning in () if quiet else (*warnings_of(loaded.job), *notes_of(loaded.preset)):
         typer.echo(f"note: {warning}", err=True)
     return loaded
-
-
-def _new_folder(job: Path, parent: str) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(parent) / f"{job.stem}-{stamp}"
 
 
 def _print(*tables: Any) -> None:
@@ -279,6 +345,17 @@ def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
 
 
+def _exit(code: Any) -> NoReturn:
+    """End with an exit code: at once where other processes were joined and not left, since to part from them in good order
+    would be to wait for those that are gone."""
+    processes = sys.modules.get("calibrate.processes")
+    if processes is not None and processes.current_crew().size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+    sys.exit(code)
+
+
 def main() -> None:
     """Run the command line; what the user can mend is said in one line each, without a traceback."""
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -289,7 +366,9 @@ def main() -> None:
     except UserError as error:
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)
-        sys.exit(2)
+        _exit(2)
+    except SystemExit as stop:
+        _exit(stop.code)
     finally:
         if usual:
             signal.signal(signal.SIGINT, signal.default_int_handler)

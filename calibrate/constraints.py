@@ -5,8 +5,7 @@ contributes to the figure is computed here from its outcomes, so all else is abo
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -14,9 +13,8 @@ from scipy.stats import norm
 
 from calibrate import weighing
 from calibrate.gradient import bandwidth
-from calibrate.metrics import Estimate, expected_shortfall, frequency, mean, mean_of_loss, upper_limit
-
-Outcomes = Mapping[str, np.ndarray]
+from calibrate.metrics import Estimate, Values, expected_shortfall, frequency, mean, mean_of_loss, positive, upper_limit
+from calibrate.summary import Outcomes, Summary, total
 
 
 class Smooth(NamedTuple):
@@ -37,9 +35,9 @@ class Constraint(eqx.Module):
     name: eqx.AbstractVar[str]
     fields: eqx.AbstractVar[tuple[str, ...]]
 
-    def contribution(self, outcomes: Outcomes) -> np.ndarray:
-        """What the figure is computed from, by path."""
-        return np.sum([np.asarray(outcomes[field], np.float64) for field in self.fields], axis=0)
+    def contribution(self, outcomes: Outcomes) -> Any:
+        """What the figure is computed from: by path, or what is remembered of all paths."""
+        return total(outcomes, self.fields)
 
     @property
     def common(self) -> bool:
@@ -57,11 +55,11 @@ class Constraint(eqx.Module):
         """The most that the variance of a plainly sampled path can be at the limit, over the limit squared."""
 
     @abstractmethod
-    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+    def estimate(self, values: Values, weights: np.ndarray | None) -> Estimate:
         """From the contributions of a whole sample."""
 
     @abstractmethod
-    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
+    def upper(self, values: Values, weights: np.ndarray | None, confidence: float) -> float:
         """One-sided upper confidence limit from a whole sample."""
 
     @abstractmethod
@@ -86,6 +84,9 @@ class InsolvencyProbability(Constraint):
     name: str = "insolvency_probability"
     fields: tuple[str, ...] = ("distance",)
 
+    def contribution(self, outcomes: Outcomes) -> np.ndarray:
+        return np.asarray(outcomes["distance"])
+
     @property
     def share_of_paths(self) -> float:
         return min(8 * self.limit, 1.0)
@@ -94,10 +95,12 @@ class InsolvencyProbability(Constraint):
     def relative_variance(self) -> float:
         return 1 / self.limit - 1
 
-    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+    def estimate(self, values: Values, weights: np.ndarray | None) -> Estimate:
+        assert not isinstance(values, Summary), "distances are kept by path"
         return frequency(values > 0, weights)
 
-    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
+    def upper(self, values: Values, weights: np.ndarray | None, confidence: float) -> float:
+        assert not isinstance(values, Summary), "distances are kept by path"
         if weights is None:
             return upper_limit(int(np.count_nonzero(values > 0)), len(values), confidence)
         return weighing.probability_limits(values > 0, weights, 1 - confidence)[1]
@@ -140,10 +143,10 @@ class MeanLimit(Constraint):
         # What lies between 0 and 1 varies most if it is either. What most paths have varies little.
         return 1 / self.limit - 1 if self.rare else 1.0
 
-    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+    def estimate(self, values: Values, weights: np.ndarray | None) -> Estimate:
         return mean_of_loss(values, weights) if self.rare else mean(values, weights)
 
-    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
+    def upper(self, values: Values, weights: np.ndarray | None, confidence: float) -> float:
         if self.rare:
             return _upper_of_losses(values, weights, self.estimate(values, weights), confidence)
         return _normal_upper(self.estimate(values, weights), confidence)
@@ -178,15 +181,21 @@ class Shortfall(Constraint):
     def relative_variance(self) -> float:
         return 1 / (1 - self.level)
 
-    def estimate(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+    def estimate(self, values: Values, weights: np.ndarray | None) -> Estimate:
         return expected_shortfall(values, self.level, weights)
 
-    def upper(self, values: np.ndarray, weights: np.ndarray | None, confidence: float) -> float:
-        # The tail alone speaks of its mean.
-        weight = np.ones(len(values)) if weights is None else weights
-        tail = values >= weighing.level_of(values, weight, 1 - self.level)
-        tail_weights = None if weights is None else weights[tail]
-        return _upper_of_losses(values[tail], tail_weights, self.estimate(values, weights), confidence)
+    def upper(self, values: Values, weights: np.ndarray | None, confidence: float) -> float:
+        # The tail alone speaks of its mean. Where too few of its paths have a loss: a mean over the tail is at most the share of
+        # paths with a loss over that of the tail, as if each took all open interest.
+        estimate = self.estimate(values, weights)
+        if weights is None or isinstance(values, Summary):
+            rest_on = min(positive(values), (1 - self.level) * len(values))
+        else:
+            tail = (values > 0) & (values >= weighing.level_of(values, weights, 1 - self.level))
+            rest_on = weighing.diagnose(tail, weights).effective_paths
+        if rest_on >= _LOSSES_NEEDED:
+            return _normal_upper(estimate, confidence)
+        return min(_most_losses(values, weights, confidence) / (1 - self.level), 1.0)
 
     def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
         parts = self._tail(values, weights, paths)
@@ -224,16 +233,25 @@ def _weighed(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 _LOSSES_NEEDED = 200
 
 
-def _upper_of_losses(values: np.ndarray, weights: np.ndarray | None, estimate: Estimate, confidence: float) -> float:
+def _upper_of_losses(
+    values: Values, weights: np.ndarray | None, estimate: Estimate, confidence: float
+) -> float:  # fmt: skip
     """An upper limit for a mean of losses as a share of open interest. Where too few paths have one, how likely a loss is at
     most, as if each took all open interest."""
-    hit = values > 0
-    rest_on = np.count_nonzero(hit) if weights is None else weighing.diagnose(hit, weights).effective_paths
-    if rest_on >= _LOSSES_NEEDED:
-        return _normal_upper(estimate, confidence)
-    if weights is None:
-        return upper_limit(int(np.count_nonzero(hit)), len(hit), confidence)
-    return weighing.probability_limits(hit, weights, 1 - confidence)[1]
+    if weights is None or isinstance(values, Summary):
+        rest_on: float = positive(values)
+    else:
+        rest_on = weighing.diagnose(values > 0, weights).effective_paths
+    return (
+        _normal_upper(estimate, confidence) if rest_on >= _LOSSES_NEEDED else _most_losses(values, weights, confidence)
+    )
+
+
+def _most_losses(values: Values, weights: np.ndarray | None, confidence: float) -> float:
+    """How likely a loss is at most."""
+    if weights is None or isinstance(values, Summary):
+        return upper_limit(positive(values), len(values), confidence)
+    return weighing.probability_limits(values > 0, weights, 1 - confidence)[1]
 
 
 def _normal_upper(estimate: Estimate, confidence: float) -> float:

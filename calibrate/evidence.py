@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from calibrate.assemble import Assembled, assemble
-from calibrate.certify import Certificate, certify, measured
+from calibrate.certify import Certificate, certify
 from calibrate.compare import Difference, compare
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job import LoadedJob, job_of
 from calibrate.pipeline import limits_of, other_inputs, problem_of, read_policy
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
+from calibrate.rare_events import choose
 from calibrate.recommend import ATTEMPTS
 from calibrate.run_folder import read_json, sha256
 from calibrate.shocks import derived_seed
@@ -161,23 +162,25 @@ def compare_policies(first: Path, second: Path, loaded: LoadedJob, listener: Lis
     assembled = assemble(loaded)
     policies = [_policy(place, loaded, assembled) for place in (first, second)]
     seed = derived_seed(simulation.seed, "comparison")
-    one, chosen = measured(
+    chosen = choose(
         assembled.scenario,
         policies[0],
         limits_of(loaded.job, assembled),
-        sampling=simulation.sampling,
+        kind=simulation.sampling,
+        at_limit=False,
         seed=seed,
-        paths=simulation.paths,
-        stage=str(first),
         listener=listener,
     )
-    other = simulate(
-        assembled.scenario,
-        policies[1],
-        seed=seed,
-        paths=simulation.paths,
-        sampling=chosen.sampling,
-        on_progress=listener.stage(str(second), simulation.paths),
+    one, other = (
+        simulate(
+            assembled.scenario,
+            policy,
+            seed=seed,
+            paths=simulation.paths,
+            sampling=chosen.sampling,
+            on_progress=listener.stage(str(place), simulation.paths),
+        )
+        for place, policy in zip((first, second), policies, strict=True)
     )
     rows = compare(one, other, simulation.tail_level)
     return Compared(rows, simulation.paths, simulation.horizon_days)

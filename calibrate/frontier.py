@@ -119,6 +119,7 @@ def _certified(
         paths=sweep.paths,
         stage="",
         listener=Silent(),
+        tail_level=sweep.tail_level,
         weighted_paths=fewer_fresh_paths(sweep.paths),
         start=learned,
     )

@@ -17,12 +17,13 @@ def stop_at_once(*_: object) -> None:
 
 @contextmanager
 def interruptible(said: str = INTERRUPTED) -> Iterator[None]:
-    """In here an interruption unwinds, so that what is half written is removed, and this is said. Outside, while JAX is being
+    """In here an interruption unwinds, so that what is half written is removed, and this is said, or what
+    came up with the interruption. Outside, while JAX is being
     imported, it ends the program at once: raised inside an import it may be lost, or come out as another error."""
     if signal.getsignal(signal.SIGINT) is stop_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo(said, err=True)
+    except KeyboardInterrupt as stop:
+        typer.echo(str(stop) or said, err=True)
         raise typer.Exit(130) from None

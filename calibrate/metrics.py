@@ -5,15 +5,18 @@ intervals from order statistics, and expected shortfall the standard error of it
 2000), which counts the uncertainty of the quantile to first order. Where paths are weighted, `weighing.py` says how.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import beta, binom, norm
 
 from calibrate import weighing
 from calibrate.simulate import OPTIONAL_FIELDS, Sample
+from calibrate.summary import Outcomes, Summary, total
 
 Weights = np.ndarray | None
+# By path, or what is remembered of all paths; whoever gives weights gives the former.
+Values = np.ndarray | Summary
 
 CONFIDENCE = 0.95
 
@@ -35,27 +38,34 @@ class Estimate(NamedTuple):
         return shown | ({"warning": self.warning} if self.warning else {})
 
 
-def mean(values: np.ndarray, weights: Weights = None) -> Estimate:
-    values = np.asarray(values, dtype=np.float64)
-    if weights is not None:
-        value, error = weighing.mean_and_error(values, weights)
+def mean(values: Values, weights: Weights = None) -> Estimate:
+    if isinstance(values, Summary):
+        value, error = values.mean, values.standard_error
+    elif weights is not None:
+        value, error = weighing.mean_and_error(np.asarray(values, np.float64), weights)
     else:
+        values = np.asarray(values, dtype=np.float64)
         value = float(values.mean())
         error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     half = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
     return Estimate(value, error, (value - half, value + half))
 
 
-def mean_of_loss(values: np.ndarray, weights: Weights = None) -> Estimate:
+def mean_of_loss(values: Values, weights: Weights = None) -> Estimate:
     """A mean of what cannot be negative; warns when it rests on a handful of paths."""
     estimate = mean(values, weights)
-    hit = int(np.count_nonzero(values > 0))
+    hit = positive(values)
     warning = f"rests on {hit} paths with a loss" if hit < 30 else _doubt(values, weights)
     return estimate._replace(interval=(max(estimate.interval[0], 0.0), estimate.interval[1]), warning=warning)
 
 
-def _doubt(values: np.ndarray, weights: Weights) -> str | None:
-    return None if weights is None else weighing.diagnose(values, weights).poor
+def positive(values: Values) -> int:
+    """On how many paths there is some of it."""
+    return values.positive if isinstance(values, Summary) else int(np.count_nonzero(values > 0))
+
+
+def _doubt(values: Values, weights: Weights) -> str | None:
+    return None if weights is None or isinstance(values, Summary) else weighing.diagnose(values, weights).poor
 
 
 def frequency(hit: np.ndarray, weights: Weights = None) -> Estimate:
@@ -93,42 +103,55 @@ def most_events(limit: float, paths: int, confidence: float) -> int:
     return low
 
 
-def quantile(values: np.ndarray, level: float, weights: Weights = None) -> Estimate:
+def quantile(values: Values, level: float, weights: Weights = None) -> Estimate:
     tail = (1 - CONFIDENCE) / 2
-    value, low, high = (
-        _counted_quantile(values, level, tail) if weights is None else weighing.quantile(values, weights, level, tail)
-    )
+    if weights is None or isinstance(values, Summary):
+        value, low, high = _counted_quantile(values, level, tail)
+    else:
+        value, low, high = weighing.quantile(values, weights, level, tail)
     error = (high - low) / (2 * float(norm.ppf(1 - tail)))
     warning = None
-    if value <= 0 and np.max(values) > 0:
+    if value <= 0 and positive(values) > 0:
         warning = f"0 because fewer than {1 - level:.2%} of paths lose anything; read the expected shortfall"
     elif (1 - level) * len(values) < 10:
         warning = "fewer than ten paths lie beyond this quantile"
     return Estimate(value, error, (low, high), warning)
 
 
-def _counted_quantile(values: np.ndarray, level: float, tail: float) -> tuple[float, float, float]:
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    size = ordered.size
+def _counted_quantile(values: Values, level: float, tail: float) -> tuple[float, float, float]:
+    size = len(values)
     # Counted from 0: the lower end must have at least the lower count of values below it, itself included.
     ranks = np.asarray(binom.ppf([tail, 1 - tail], size, level)).astype(int) - [1, 0]
-    low, high = ordered[np.clip(ranks, 0, size - 1)]
-    return float(ordered[min(int(np.ceil(level * size)), size) - 1]), float(low), float(high)
+    asked = np.append(np.clip(ranks, 0, size - 1), min(int(np.ceil(level * size)), size) - 1)
+    if isinstance(values, Summary):
+        low, high, value = values.ranked(asked)
+    else:
+        low, high, value = np.sort(np.asarray(values, dtype=np.float64))[asked]
+    return float(value), float(low), float(high)
 
 
-def expected_shortfall(values: np.ndarray, level: float, weights: Weights = None) -> Estimate:
+def expected_shortfall(values: Values, level: float, weights: Weights = None) -> Estimate:
     """Mean over the worst `1 - level` of paths."""
-    values = np.asarray(values, dtype=np.float64)
     threshold = quantile(values, level, weights).value
-    excess = np.maximum(values - threshold, 0.0) / (1 - level)
+    excess = _excess(values, threshold, 1 - level)
     inner = mean(excess, weights)
     low, high = inner.interval
     warning = _doubt(excess, weights)
-    if mean(values > 0, weights).value < 1 - level:
+    if _share_positive(values, weights) < 1 - level:
         warning = f"fewer than {1 - level:.2%} of paths lose anything: this is the mean divided by {1 - level:g}"
     return Estimate(
         threshold + inner.value, inner.standard_error, (max(threshold + low, 0.0), threshold + high), warning
     )
+
+
+def _excess(values: Values, threshold: float, share: float) -> Values:
+    if isinstance(values, Summary):
+        return values.excess(threshold, share)
+    return np.maximum(np.asarray(values, np.float64) - threshold, 0.0) / share
+
+
+def _share_positive(values: Values, weights: Weights) -> float:
+    return positive(values) / len(values) if isinstance(values, Summary) else mean(values > 0, weights).value
 
 
 def inverse(estimate: Estimate) -> Estimate:
@@ -138,9 +161,12 @@ def inverse(estimate: Estimate) -> Estimate:
     return Estimate(value, estimate.standard_error * value**2, (1 / high, 1 / low if low > 0 else float("inf")))
 
 
-def user_cost(values: dict[str, np.ndarray]) -> np.ndarray:
-    """What liquidated users pay, by path: penalties, and slippage through spread and displaced prices."""
-    return np.asarray(values["penalty"], np.float64) + np.asarray(values["slippage"], np.float64)
+# What liquidated users pay: penalties, and slippage through spread and displaced prices.
+USER_COST = ("penalty", "slippage")
+
+
+def user_cost(values: Outcomes) -> Any:
+    return total(values, USER_COST)
 
 
 def metrics_of(sample: Sample, tail_level: float) -> dict[str, Estimate]:

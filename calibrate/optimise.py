@@ -55,7 +55,8 @@ class Problem(NamedTuple):
     """What is to be solved: which scenario, from which policy, what is free, what is minimised under which limits, and how paths
     are drawn ("auto", "plain" or "importance"). The limits must hold in the `others` too, scenarios that have names; the
     objective is that of the first. With `shares`, how likely each scenario is, limits and objective are expectations over
-    the scenarios instead. Where not every policy can be written, `settle` gives the one that stands for another."""
+    the scenarios instead. Where not every policy can be written, `settle` gives the one that stands for another. Tails are
+    reported from `tail_level` on."""
 
     scenario: Scenario
     incumbent: Parameters
@@ -66,6 +67,7 @@ class Problem(NamedTuple):
     others: tuple[tuple[str, Scenario], ...] = ()
     shares: tuple[float, ...] | None = None
     settle: Callable[[Parameters], Parameters] | None = None
+    tail_level: float = 0.99
 
     @property
     def each(self) -> "tuple[Problem, ...]":

@@ -186,6 +186,7 @@ def problem_of(loaded: LoadedJob, assembled: Assembled) -> Problem:
         others=tuple((name, _scenario(name, variant, loaded)) for name, variant in loaded.variants.items()),
         shares=job.shares_of_scenarios(),
         settle=settling(loaded, assembled),
+        tail_level=job.simulation.tail_level,
     )
 
 
@@ -280,6 +281,7 @@ def _metrics_json(
         paths=job.simulation.paths,
         stage=stage,
         listener=listener,
+        tail_level=job.simulation.tail_level,
     )
     return _as_json(job, assembled, metrics_of(sample, job.simulation.tail_level), sample.paths, seed) | {
         "policy": policy_in_human_units(parameters.policy)

@@ -24,6 +24,8 @@ _SCREENINGS, _EVALUATIONS = 5, 25
 _WEIGHTED_COST, _PILOTS = 1.3, 3
 _SECONDS_TO_COMPILE = 40.0
 _BASE_MEMORY_MB = 1000.0
+# Of plain paths distances are kept, and ranked; weighted ones are kept whole, in chunks and then together.
+_PLAIN_BYTES, _WEIGHTED_BYTES = 4 + 4 + 8 + 8, 2 * 4 * (len(METRIC_FIELDS) + 2)
 
 
 def plan(loaded: LoadedJob) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
     work = _work(problem, effort, sweep, len(job.frontier.alternatives), gradient_cost)
     seconds = {name: paths * steps / rate for name, paths in work.items()}
     total = sum(seconds.values()) + _SECONDS_TO_COMPILE
-    memory = _BASE_MEMORY_MB + 2 * effort.paths * len(METRIC_FIELDS) * 4 / 1e6
+    weighted = may_be_weighted(problem.constraints, problem.sampling)
+    memory = _BASE_MEMORY_MB + effort.paths * (_WEIGHTED_BYTES if weighted else _PLAIN_BYTES) / 1e6
     free = ", ".join(job.policy.free())
     limits = ", ".join(f"{name} <= {limit:g}" for name, limit in job.constraints.limits().items())
     return {

@@ -1,7 +1,7 @@
 """The run folder: written whole or not at all, and read back by the commands that work from it.
 
 Everything is written into a hidden folder beside the target and moved into place at the end, so that an interrupted run leaves
-nothing behind that looks like a result.
+nothing behind that looks like a result. Where the run keeps what it has simulated, so that it can go on, that folder is in there.
 """
 
 import hashlib
@@ -19,15 +19,30 @@ import pandas as pd
 from calibrate.errors import Problem, UserError
 
 
+def unfinished(target: Path) -> Path:
+    """Where a run keeps what it has simulated until `target` is written."""
+    return target.with_name(f".{target.name}.unfinished")
+
+
+def refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise UserError([Problem(str(target), "exists already; choose another --output")])
+
+
+def missing_parents(target: Path) -> list[Path]:
+    """Folders above the target that are not there yet, innermost first."""
+    return [parent for parent in target.parents if not parent.exists()]
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `target` if and only if the block ends well."""
-    if target.exists():
-        raise UserError([Problem(str(target), "exists already; choose another --output")])
-    above = [parent for parent in target.parents if not parent.exists()]
+    refuse_existing(target)
+    above = missing_parents(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        beside = unfinished(target) if unfinished(target).is_dir() else target.parent
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=beside))
     except OSError as error:
         raise UserError(
             [Problem(str(target), f"cannot be created ({error.strerror}); choose another --output")]
@@ -39,10 +54,10 @@ def new_folder(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         if not target.exists():
-            _remove_empty(above)
+            remove_empty(above)
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
     """Remove folders, innermost first, as far as nothing is in them."""
     for folder in folders:
         try:

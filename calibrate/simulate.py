@@ -3,12 +3,11 @@
 One step takes a path from shocks to losses: market, price with the impact of earlier liquidations, oracle, margin, fronts,
 insurance fund. Nothing is stored between steps but the state. Shocks are made in blocks of steps, outside the innermost loop, so
 that they are computed once however many derivatives travel along. Derivatives are forward mode: their memory does not grow
-with the number of steps. Paths run in chunks that fit the cache, spread over the machine's cores.
+with the number of steps. Paths run in chunks that fit the cache, spread over cores, devices and processes (spread.py).
 """
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -21,7 +20,6 @@ from jaxtyping import Array, Float
 from calibrate.book import Book
 from calibrate.closes import execution_at
 from calibrate.compiled import computed_once
-from calibrate.errors import UserError
 from calibrate.front import (
     closed_falsely,
     deleveraged,
@@ -35,9 +33,12 @@ from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.model import Market, MarketState, StepShocks
 from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
+from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
 from calibrate.policy import Parameters, Policy
+from calibrate.processes import current_crew
 from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, path_ids, seed_words, shocks_of_steps
+from calibrate.spread import in_order
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 
@@ -296,10 +297,11 @@ _SMALL_CHUNK = 1024
 
 
 class Sample(NamedTuple):
-    """Outcomes of many paths, by field; derivatives, where asked for, with the parameters on a last axis. `weights` are None
-    where all paths count alike; `drawn` tells how paths were drawn, where that was asked for."""
+    """Outcomes of many paths, by field, or what is remembered of them (summary.py); derivatives, where asked for, with the
+    parameters on a last axis. `weights` are None where all paths count alike; `drawn` tells how paths were drawn, where that was
+    asked for."""
 
-    values: dict[str, np.ndarray]
+    values: dict[str, Any]
     derivatives: dict[str, np.ndarray]
     names: tuple[str, ...]
     weights: np.ndarray | None = None
@@ -331,84 +333,73 @@ def simulate(
     """Simulate paths 0, ..., `paths` - 1, or the paths with the given numbers.
 
     The result for a path depends on the seed, its number and the sampling only. `derivatives` names parameters of the policy or
-    the world; `on_progress` is called with the number of paths finished since the last call, from any thread.
+    the world; `on_progress` is called with the number of paths finished since the last call.
     """
-    numbers = np.arange(paths) if isinstance(paths, int) else np.asarray(paths)
-    chunk = chunk or (CHUNK if len(numbers) >= CHUNK * (os.cpu_count() or 1) else _SMALL_CHUNK)
-    pieces = [numbers[first : first + chunk] for first in range(0, len(numbers), chunk)]
-    key = seed_words(seed)
-    chosen = sampling or PlainSampling()
-
-    def run(piece: np.ndarray) -> _Piece:
-        # A short last piece is filled up, so that one compiled program serves all.
-        padded = np.concatenate([piece, np.repeat(piece[-1:], chunk - len(piece))])
-        with jax.enable_x64(scenario.dtype == np.float64):
-            values, slopes, drawn = _compiled(
-                scenario, parameters, chosen, fields, derivatives, keep_drawn, key, path_ids(padded)
-            )
-            result = _finite(_Piece(*(_kept(part, len(piece)) for part in (values, slopes, drawn))))
-        if on_progress is not None:
-            on_progress(len(piece))
-        return result
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = list(pool.map(run, pieces))
-    drawn = _joined([piece.drawn for piece in done], axis=-1)
+    whole = joined(
+        simulated(
+            scenario,
+            parameters,
+            seed=seed,
+            paths=paths,
+            fields=fields,
+            derivatives=derivatives,
+            sampling=sampling,
+            keep_drawn=keep_drawn,
+            chunk=chunk,
+            on_progress=on_progress,
+        )
+    )
+    drawn: dict[str, Any] = whole.drawn
     return Sample(
-        _joined([piece.values for piece in done]),
-        _joined([piece.slopes for piece in done]),
+        whole.values,
+        whole.slopes,
         derivatives,
         weights=None if sampling is None else drawn["weight"].astype(np.float64),
         drawn=Drawn(**drawn) if keep_drawn and sampling is not None else None,
     )
 
 
-class _Piece(NamedTuple):
-    """What comes of one chunk of paths."""
+def simulated(
+    scenario: Scenario,
+    parameters: Parameters,
+    *,
+    seed: int,
+    paths: int | np.ndarray,
+    fields: tuple[str, ...] = METRIC_FIELDS + OPTIONAL_FIELDS,
+    derivatives: tuple[str, ...] = (),
+    sampling: Sampling | None = None,
+    keep_drawn: bool = False,
+    chunk: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[Piece]:
+    """The same, chunk by chunk and in order: for samples too large to be held whole."""
+    numbers = range(paths) if isinstance(paths, int) else np.asarray(paths)
+    size = chunk or (CHUNK if len(numbers) >= CHUNK * current_crew().cores else _SMALL_CHUNK)
+    chosen = sampling or PlainSampling()
+    key = seed_words(seed)
 
-    values: dict[str, np.ndarray]
-    slopes: dict[str, np.ndarray]
-    drawn: dict[str, np.ndarray]
+    def chunk_of(k: int) -> np.ndarray:
+        # A short last chunk is filled up, so that one compiled program serves all.
+        own = np.asarray(numbers[k * size : (k + 1) * size])
+        return np.concatenate([own, np.repeat(own[-1:], size - len(own))])
 
+    def make(k: int) -> Piece:
+        with jax.enable_x64(scenario.dtype == np.float64):
+            found = _compiled(scenario, parameters, chosen, fields, derivatives, keep_drawn, key, path_ids(chunk_of(k)))
+            return finite(first_paths(found, min(size, len(numbers) - k * size)))
 
-def _joined(parts: list[dict[str, Any]], axis: int = 0) -> dict[str, Any]:
-    return {name: np.concatenate([part[name] for part in parts], axis=axis) for name in parts[0]}
+    def question() -> bytes:
+        told = hashlib.blake2b(f"{seed} {size} {fields} {derivatives} {keep_drawn}".encode(), digest_size=16)
+        fingerprint((scenario, parameters, chosen), told.update)
+        return told.digest()
 
+    def name(k: int) -> bytes:
+        return min(size, len(numbers) - k * size).to_bytes(8, "little") + chunk_of(k).tobytes()
 
-def _kept(outcomes: dict[str, Array], paths: int) -> dict[str, np.ndarray]:
-    """The first `paths` of what a chunk came to. Sums of normals have their paths on the last axis, derivatives on the first."""
-    by_block = ("returns", "volatilities")
-    return {
-        name: np.asarray(outcome)[:, :paths] if name in by_block else np.asarray(outcome)[:paths]
-        for name, outcome in outcomes.items()
-    }
-
-
-# A tilted path of less weight than this shows in no figure, whatever became of it.
-_NO_WEIGHT = 1e-12
-
-
-def _finite(piece: _Piece) -> _Piece:
-    """The same where every outcome is a number. What a tilt drove beyond all bounds, to a weight of nothing, is left out."""
-    weight = piece.drawn.get("weight")
-    outcomes = piece.values | piece.slopes | ({} if weight is None else {"weight": weight})
-    lost = np.zeros(len(next(iter(outcomes.values()))), bool)
-    for outcome in outcomes.values():
-        lost |= ~np.isfinite(outcome).reshape(len(lost), -1).all(axis=1)
-    if not lost.any():
-        return piece
-    if weight is None or not (weight[lost] < _NO_WEIGHT).all():
-        name = next(name for name, outcome in outcomes.items() if not np.isfinite(outcome).all())
-        # A count of insolvencies would pass over what is not a number.
-        raise UserError(
-            f"the simulation: {name} is no finite number on some path, as prices or flows grew beyond what single precision "
-            "holds. Look for a volatility, jump size or depth in the job that is off by orders of magnitude."
-        )
-    values, slopes = (
-        {name: np.where(lost.reshape(-1, *[1] * (v.ndim - 1)), 0, v) for name, v in part.items()}
-        for part in (piece.values, piece.slopes)
-    )
-    return _Piece(values, slopes, piece.drawn | {"weight": np.where(lost, 0, weight)})
+    for piece in in_order(make, -(-len(numbers) // size), question, name):
+        if on_progress is not None:
+            on_progress(piece.paths)
+        yield piece
 
 
 @eqx.filter_jit

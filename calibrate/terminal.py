@@ -23,16 +23,17 @@ talk = Console(stderr=True, markup=False, emoji=False)
 
 
 class Live:
-    """A listener that shows each stage as a progress bar on stderr. Use as a context manager."""
+    """A listener that shows each stage as a progress bar on stderr, or nothing at all. Use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
+        self.shown = shown
         self._progress = Progress(
             TextColumn("{task.description:<26}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=talk,
-            disable=not talk.is_terminal,
+            disable=not (talk.is_terminal and shown),
         )
         self._lock = threading.Lock()
         self._status: TaskID | None = None
@@ -46,7 +47,7 @@ class Live:
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
         task = self._progress.add_task(name, total=total)
-        if not talk.is_terminal:
+        if self.shown and not talk.is_terminal:
             talk.print(f"{name} ({total:,})")
 
         def done(units: int) -> None:
@@ -56,7 +57,8 @@ class Live:
         return done
 
     def note(self, text: str) -> None:
-        talk.print(text)
+        if self.shown:
+            talk.print(text)
 
     def status(self, text: str) -> None:
         with self._lock:

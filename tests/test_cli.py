@@ -600,20 +600,30 @@ def test_init_lays_out_jobs_that_run_and_overwrites_nothing(tmp_path: Path) -> N
 # --- interruptions --------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_run_leaves_nothing_behind(job: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_nothing_but_what_it_can_go_on_with(job: Path, tmp_path: Path) -> None:
     sets = ["--set", "simulation.paths=4e7", "--set", "simulation.optimiser_paths=4e6"]
-    process = started("-m", "calibrate", "run", job, *sets, "-o", tmp_path / "run")
+    command = ["-m", "calibrate", "run", job, *sets, "-o", tmp_path / "run"]
+    process = started(*command)
     assert process.stderr is not None
     while "screening" not in process.stderr.readline():
         assert process.poll() is None
-    assert [path.name[:5] for path in tmp_path.iterdir()] == [".run."], "the draft is there while the run is on"
-    time.sleep(1)
+    area = tmp_path / ".run.unfinished"
+    assert list(tmp_path.iterdir()) == [area], "the draft is in there while the run is on"
+    while len(list(area.glob("chunks/*"))) < 2:
+        time.sleep(0.1)
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     answer = finished(process, within_s=60)
     assert answer.code == 130
-    assert list(tmp_path.iterdir()) == []
-    assert answer.err.splitlines()[-1] == "interrupted; nothing was written"
+    assert answer.err.splitlines()[-1] == "interrupted; the same command with --resume goes on from here"
     assert "Traceback" not in answer.err
+    assert list(tmp_path.iterdir()) == [area]
+    assert sorted(path.name for path in area.iterdir()) == ["chunks", "made-of.json"]
+    refused = finished(started(*command))
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.splitlines()[-1] == (
+        f"error: {area}: an unfinished run of this name is there; add --resume to go on with it, or remove it to start afresh"
+    )
 
 
 def test_an_interruption_while_things_are_loaded_is_not_lost() -> None:

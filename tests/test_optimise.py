@@ -18,10 +18,11 @@ from calibrate.constraints import Constraint, InsolvencyProbability, constraint_
 from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.metrics import upper_limit
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
+from calibrate.pieces import Piece
 from calibrate.progress import Silent
 from calibrate.recommend import Effort, headroom, recommend, rounded
 from calibrate.sensitivity import sensitivities
-from calibrate.simulate import Sample, simulate
+from calibrate.simulate import simulate
 from calibrate.trust_region import Found, Local, minimise
 
 # --- the search, on problems with known optima ----------------------------------------------------------------------------
@@ -164,17 +165,21 @@ def made_up_problem(constraint: Constraint) -> Problem:
     return Problem(None, None, (), (constraint,), 0.0)  # type: ignore[arg-type]
 
 
+def free_of_cost(distance: np.ndarray) -> Piece:
+    """Paths of which only the distances matter."""
+    nothing = np.zeros(len(distance))
+    return Piece({"distance": distance, "penalty": nothing, "slippage": nothing}, {}, {})
+
+
 def granted_at(true: float, constraint: InsolvencyProbability, paths: int, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """A function from a seed to whether one of three certificates is granted at a policy whose insolvency probability is
     `true`; only the simulation is made up."""
 
-    def made_up(
-        scenario: object, parameters: object, *, seed: int, paths: int, sampling: object, on_progress: object
-    ) -> Sample:
+    def made_up(scenario: object, parameters: object, *, seed: int, paths: int, on_progress: object) -> list[Piece]:
         events = np.random.default_rng(seed).binomial(paths, true)
-        return Sample({"distance": np.where(np.arange(paths) < events, 1.0, -1.0)}, {}, ())
+        return [free_of_cost(np.where(np.arange(paths) < events, 1.0, -1.0))]
 
-    monkeypatch.setattr(certificates, "simulate", made_up)
+    monkeypatch.setattr(certificates, "simulated", made_up)
 
     def granted(seed: int) -> bool:
         attempts = (
@@ -221,13 +226,11 @@ def test_all_attempts_together_keep_the_confidence(paths: int, allowed: int) -> 
 def test_later_attempts_and_other_seeds_see_other_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def noted(
-        scenario: object, parameters: object, *, seed: int, paths: int, sampling: object, on_progress: object
-    ) -> Sample:
+    def noted(scenario: object, parameters: object, *, seed: int, paths: int, on_progress: object) -> list[Piece]:
         seen.append(seed)
-        return Sample({"distance": -np.ones(paths)}, {}, ())
+        return [free_of_cost(-np.ones(paths))]
 
-    monkeypatch.setattr(certificates, "simulate", noted)
+    monkeypatch.setattr(certificates, "simulated", noted)
     for seed in (1, 2):
         for attempt in (1, 2, 3):
             certify(

@@ -11,12 +11,12 @@ from statistical import SIGMAS, assert_close, assert_mean
 from test_optimise import GOLD_MARGIN, gold_problem, insolvent_rate
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
-import calibrate.simulate as engine
 from calibrate.certify import measured
 from calibrate.constraints import InsolvencyProbability, constraint_of
 from calibrate.errors import UserError
 from calibrate.gradient import probability_gradient
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, solve
+from calibrate.pieces import Piece, finite
 from calibrate.progress import Silent
 from calibrate.rare_events import DEFENSIVE_SHARE, choose, first_guess, has_jumps, learned, rounded, sampling_of
 from calibrate.sampling import Components, ImportanceSampling, LargeJumps, block_of
@@ -183,6 +183,7 @@ def test_rates_down_to_one_in_a_million_meet_the_closed_form(margin: float) -> N
         paths=65_536,
         stage="",
         listener=Silent(),
+        tail_level=0.99,
     )
     values = problem.constraints[0].contribution(sample.values)
     found = problem.constraints[0].estimate(values, sample.weights)
@@ -284,6 +285,7 @@ def test_insolvency_by_a_single_jump_meets_the_closed_form(margin: float) -> Non
         paths=65_536,
         stage="",
         listener=Silent(),
+        tail_level=0.99,
     )
     assert chosen.gain > 100
     value, error = probability_and_error(sample.values["distance"] > 0, sample.weights)
@@ -360,10 +362,10 @@ def test_a_tilt_without_a_plain_share_is_told_apart_from_a_good_one() -> None:
 def test_only_a_path_without_weight_may_be_lost() -> None:
     values = {"distance": np.array([1.0, np.nan, 2.0]), "bad_debt": np.array([0.1, np.inf, 0.2])}
     slopes = {"distance": np.ones((3, 2))}
-    left = engine._finite(engine._Piece(values, slopes, {"weight": np.array([0.5, 1e-20, 2.0])}))
+    left = finite(Piece(values, slopes, {"weight": np.array([0.5, 1e-20, 2.0])}))
     np.testing.assert_array_equal(left.values["distance"], [1.0, 0.0, 2.0])
     np.testing.assert_array_equal(left.values["bad_debt"], [0.1, 0.0, 0.2])
     np.testing.assert_array_equal(left.drawn["weight"], [0.5, 0.0, 2.0])
     for drawn in ({"weight": np.array([0.5, 1e-9, 2.0])}, {"weight": np.array([0.5, np.nan, 2.0])}, {}):
         with pytest.raises(UserError, match="no finite number"):
-            engine._finite(engine._Piece(values, slopes, drawn))
+            finite(Piece(values, slopes, drawn))
