@@ -28,17 +28,16 @@ from calibrate.data.positions import read_positions
 from calibrate.delay import delay_of
 from calibrate.errors import Problem, UserError
 from calibrate.job import CohortSection, Job, LoadedJob
-from calibrate.job_oracle import OracleSection
 from calibrate.liquidity import Liquidity
+from calibrate.market.build import market_from
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.files import read_model
-from calibrate.market.log_ou import LogOUKou
-from calibrate.market.model import Market
+from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.shipped import shipped_folder, shipped_names
 from calibrate.simulate import Scenario
-from calibrate.units import BPS, DAYS_PER_YEAR, HOURS_PER_YEAR, SECONDS_PER_YEAR, PerPath
+from calibrate.units import BPS, HOURS_PER_YEAR, SECONDS_PER_YEAR, PerPath
 from calibrate.venue import Venue
 from calibrate.venue.schedule import SizeSchedule
 
@@ -78,7 +77,7 @@ def assemble(loaded: LoadedJob) -> Assembled:
         book, open_interest_usd, schedule = _book(loaded, _median_margin(market, margin, policy), policy, dtype)
         scenario = Scenario(
             market=market,
-            oracle=_oracle(job.oracle, job.simulation.step_s, dtype),
+            oracle=_oracle(loaded, market, dtype),
             liquidity=_liquidity(job, open_interest_usd, dtype),
             book=book,
             venue=_venue(job, margin, open_interest_usd, schedule, dtype),
@@ -107,19 +106,10 @@ def policy_in_human_units(policy: Policy) -> dict[str, float]:
 def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
     section = loaded.job.market
     if section.volatility is not None:
-        return ConstantVolatility(jnp.asarray(section.volatility, dtype), jnp.asarray(0.0, dtype))
+        return Market(ConstantVolatility(jnp.asarray(section.volatility, dtype)), jnp.asarray(0.0, dtype))
     assert section.model is not None
     model = read_model(model_path(section.model, loaded))
-    value = {name: jnp.asarray(number, dtype) for name, number in model.parameters.items()}
-    if model.family == "constant":
-        return ConstantVolatility(value["volatility"], value["drift"])
-    half_life = value.pop("reversion_half_life_days")
-    start = None
-    if section.initial_volatility is not None:
-        start = jnp.log(jnp.asarray(section.initial_volatility, dtype) / value["volatility"])
-    return LogOUKou(
-        reversion_per_year=np.log(2) * DAYS_PER_YEAR / half_life, initial_log_volatility=start, **value
-    )  # fmt: skip
+    return market_from(model, section.initial_volatility, loaded.job.simulation.step_s, dtype)
 
 
 def model_path(name: str, loaded: LoadedJob) -> Path:
@@ -139,7 +129,7 @@ def _median_margin(market: Market, rule: MarginRule, policy: Policy) -> PerPath:
     """The incumbent's maintenance margin at median volatility (one path): a book's collateral is given in units of the initial
     requirement that follows from it."""
     one = jnp.ones((1,), rule.horizon.dtype)
-    return rule.maintenance(policy, market.variance_rate(0 * one, one[0]))
+    return rule.maintenance(policy, market.variance_rate(market.usual(one), one[0]))
 
 
 def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
@@ -155,12 +145,21 @@ def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
     return MarginRule(lowest, highest, allowance, horizon, stressed)
 
 
-def _oracle(section: OracleSection, step_s: float, dtype: np.dtype) -> Oracle:
+def _oracle(loaded: LoadedJob, market: Market, dtype: np.dtype) -> Oracle:
+    section, step_s = loaded.job.oracle, loaded.job.simulation.step_s
+    crash_delay_s = 0.0 if market.regimes is None else float(market.regimes.oracle_delay) * SECONDS_PER_YEAR
+    if section.kind == "continuous" and crash_delay_s:
+        message = (
+            "found 'continuous', which sees every instant at once, but in a crash the market model makes reports late "
+        )
+        message += f"(crash_oracle_delay_s, {crash_delay_s:g}); choose 'exact' or 'push', or set that to 0"
+        raise UserError([Problem(f"{loaded.path}: oracle.kind", message)])
     growth, longest = section.delay_volatility_exponent, section.longest_delay_s or 0.0
     delay = delay_of(
         round(section.delay_s / step_s),
         growth=None if growth is None else jnp.asarray(growth, dtype),
         longest=round(longest / step_s),
+        in_crash=round(crash_delay_s / step_s),
     )
     if section.kind == "exact":
         return ExactOracle(delay)

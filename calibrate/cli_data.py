@@ -122,11 +122,15 @@ def sample(
     from calibrate.data.candle_writing import check_target, write_candles
     from calibrate.market.files import find_model, read_model
     from calibrate.market.sample import made_up_candles
+    from calibrate.market.schema import FAMILIES
 
     if output.exists():
         raise UserError([Problem(str(output), "exists already; choose another --output")])
     check_target(output)
     read = read_model(find_model(model))
+    if read.family not in FAMILIES or len(read.parameters) > len(FAMILIES[read.family]):
+        expected = f"expected {' or '.join(map(repr, FAMILIES))} without further parts"
+        raise UserError([Problem("--model", f"found a model of family {read.family!r}; {expected}")])
     command = f"calibrate data sample --model {Path(model).stem} --bars {bars} --minutes {minutes} --seed {seed}"
     with interruptible("interrupted; nothing was written"):
         candles = made_up_candles(read.parameters, bars=bars, minutes_per_bar=minutes, seed=seed)

@@ -30,6 +30,20 @@ def mean_gradient(slopes: Float[NumpyArray, "path parameter"]) -> Gradient:
     return Gradient(slopes.mean(axis=0), slopes.std(axis=0, ddof=1) / np.sqrt(len(slopes)))
 
 
+def score_gradient(
+    values: Float[NumpyArray, " path"],
+    scores: Float[NumpyArray, "path parameter"],
+    weights: Float[NumpyArray, " path"] | None = None,
+) -> Gradient:
+    """What derivatives along the path miss of the derivative of a mean: paths become more or less likely (Glynn 1990). `scores`
+    are the derivatives of each path's log-likelihood, whose mean is zero, so that only the deviations of `values` count. For a
+    probability the values are 0 and 1."""
+    values, scores = np.asarray(values, np.float64), np.asarray(scores, np.float64)
+    weights = np.ones(len(values)) if weights is None else weights
+    terms = (weights * (values - weights @ values / len(values)))[:, None] * scores
+    return Gradient(terms.mean(axis=0), terms.std(axis=0, ddof=1) / np.sqrt(len(terms)))
+
+
 def tail_gradient(
     values: Float[NumpyArray, " path"], slopes: Float[NumpyArray, "path parameter"], level: float, paths: int
 ) -> Gradient:

@@ -67,7 +67,7 @@ class Liquidity(eqx.Module):
             flow.permanent + permanent_weight * sold,
         )
 
-    def depth_now(self, log_volatility: PerPath, depth_scale: Scalar) -> PerPath:
+    def depth_now(self, log_volatility: PerPath, depth_scale: Scalar | PerPath) -> PerPath:
         return depth_scale * self.depth * jnp.exp(-self.volatility_exponent * log_volatility)
 
     def displacement(self, flow: PerPath, depth: PerPath) -> PerPath:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from calibrate.delay import Delay
 from calibrate.extremes import larger, smaller
@@ -22,7 +22,8 @@ from calibrate.units import Index, IndexPerPath, PerPath, Scalar
 class StepOfPrice(NamedTuple):
     """The market's log-price around one step: at its start, before its jump, at its end; and the step's diffusive
     variance and uniforms from which extremes in between are drawn (None unless the oracle is continuous). `log_volatility`
-    is relative to the median; only a delay that grows with volatility asks for it."""
+    is relative to the median; only a delay that grows with volatility asks for it, and only one that grows in a crash whether it
+    is one (None in a market of one regime)."""
 
     start: PerPath
     before_jump: PerPath
@@ -31,6 +32,7 @@ class StepOfPrice(NamedTuple):
     low_uniform: PerPath | None
     high_uniform: PerPath | None
     log_volatility: PerPath | None = None
+    crash: Bool[Array, " path"] | None = None
 
 
 class OracleView(NamedTuple):
@@ -68,7 +70,7 @@ class Oracle(eqx.Module):
             return OracleState(reported, age, under_way, None), OracleView(seen, seen, seen)
         assert price.log_volatility is not None
         under_way, place, seen = self.delay.through_at_own_pace(
-            state.under_way, state.place, index, reported, price.log_volatility
+            state.under_way, state.place, index, reported, price.log_volatility, price.crash
         )
         return OracleState(reported, age, under_way, place), OracleView(seen, seen, seen)
 

@@ -4,10 +4,13 @@
 are plain numbers per name, so that any subset can be differentiated or optimised: `Parameters` is the pair.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
 from calibrate.extremes import clipped, larger, smaller
 from calibrate.units import PerPath, Scalar
@@ -33,15 +36,34 @@ class Policy(NamedTuple):
 
 
 class World(NamedTuple):
-    """Multipliers of the assumptions: all price risk (diffusion and jumps), and market depth."""
+    """Multipliers of the assumptions: all price risk (diffusion and jumps), market depth, and how often jumps come. The last is
+    there where a derivative in it is wanted, which needs more than the path (`Outcome.log_likelihood`)."""
 
     volatility_scale: Scalar
     depth_scale: Scalar
+    jump_rate_scale: Scalar | None = None
+
+    @property
+    def jump_rate(self) -> Scalar | float:
+        return 1.0 if self.jump_rate_scale is None else self.jump_rate_scale
 
 
 class Parameters(NamedTuple):
     policy: Policy
     world: World
+
+
+def with_values(
+    parameters: Parameters, names: Sequence[str], values: Float[Array | np.ndarray, " parameter"]
+) -> Parameters:
+    """Parameters with the named fields, of the policy or the world, replaced."""
+    policy, world = parameters
+    for name, value in zip(names, values, strict=True):
+        if name in Policy._fields:
+            policy = policy._replace(**{name: value})
+        else:
+            world = world._replace(**{name: value})
+    return Parameters(policy, world)
 
 
 class MarginRule(eqx.Module):

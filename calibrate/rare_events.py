@@ -189,11 +189,14 @@ def choose(
     listener: Listener,
     start: Guess | None = None,
 ) -> Chosen:
-    """Learn where losses are and whether it helps to know. `kind` is "auto", "plain" or "importance". What is learned suits the
-    policy at hand or, `at_limit`, policies at the limits whose paths rank as they do under this one. `start` is what was
-    learned nearby."""
+    """Learn where losses are and whether it helps to know. `kind` is "auto", "plain" or "importance"; a market that normals do
+    not drive is sampled plainly in any case. What is learned suits the policy at hand or, `at_limit`, policies at the limits
+    whose paths rank as they do under this one. `start` is what was learned nearby."""
     bounds = np.array([constraint.relative_variance for constraint in constraints])
     if not may_be_weighted(constraints, kind):
+        return Chosen(None, None, bounds, 1.0)
+    if not scenario.market.volatility.driven_by_normals:
+        listener.note("paths are sampled plainly: the market draws from a history, which no shift of normals changes")
         return Chosen(None, None, bounds, 1.0)
     block = block_of(scenario.steps)
     guess = start or first_guess(scenario.steps // block, scenario.steps, jumps=has_jumps(scenario))
@@ -243,7 +246,7 @@ class Pilot(NamedTuple):
 
 
 def has_jumps(scenario: Scenario) -> bool:
-    return scenario.market.jump_law(jnp.zeros(1, scenario.dtype), scenario.dt) is not None
+    return scenario.market.jumps is not None
 
 
 def _importance(pilot: Pilot) -> tuple[np.ndarray, bool]:

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from calibrate.extremes import larger, smaller
 from calibrate.market.model import Jump, JumpLaw, StepShocks, draw_jump
-from calibrate.shocks import PathIds, Seed, Shocks, start_draws
+from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, start_draws
 from calibrate.units import Index, PerPath, Scalar
 
 
@@ -114,8 +114,8 @@ class Sampling(eqx.Module):
         """For how many steps shocks are made at a time; a divisor of the number of steps."""
 
     @abstractmethod
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, Draw | None]:
-        """The normal that draws the volatility at the start."""
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Draw | None]:
+        """What draws the market's state at the start."""
 
     @abstractmethod
     def step(
@@ -138,15 +138,15 @@ class PlainSampling(Sampling):
     def block_length(self, steps: int) -> int:
         return longest_divisor(steps, 24)
 
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, Draw | None]:
-        return start_draws(seed, ids, dtype)[0], None
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Draw | None]:
+        return start_draws(seed, ids, dtype), None
 
     def step(
         self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
     ) -> tuple[StepShocks, Draw | None]:
         del block
         jump = None if law is None else draw_jump(law, shocks.jump_uniform)
-        return StepShocks(shocks.return_normal, shocks.volatility_normal, jump), state
+        return _step_shocks(shocks, shocks.return_normal, shocks.volatility_normal, law, jump), state
 
     def end_of_block(self, state: Draw | None) -> tuple[Draw | None, tuple[PerPath, PerPath] | None]:
         return state, None
@@ -171,14 +171,14 @@ class ImportanceSampling(Sampling):
     def block_length(self, steps: int) -> int:
         return block_of(steps)
 
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, Draw | None]:
-        normal, uniform = start_draws(seed, ids, dtype)
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Draw | None]:
+        draws = start_draws(seed, ids, dtype)
         steps = jnp.cumsum(self.components.share)
-        number = jnp.sum(uniform >= steps[:-1, None], axis=0)
+        number = jnp.sum(draws.law_uniform >= steps[:-1, None], axis=0)
         own = jax.tree.map(lambda column: column[number], self.components)
-        zero = jnp.zeros_like(normal)
-        start = normal + own.start
-        return start, Draw(own, start, zero, zero, zero, zero, zero, zero)
+        zero = jnp.zeros_like(draws.normal)
+        start = draws.normal + own.start
+        return draws._replace(normal=start), Draw(own, start, zero, zero, zero, zero, zero, zero)
 
     def step(
         self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
@@ -194,11 +194,11 @@ class ImportanceSampling(Sampling):
         volatility = shocks.volatility_normal + shift(own.before_volatility, own.burst_volatility)
         state = state._replace(returns=state.returns + returned, volatilities=state.volatilities + volatility)
         if law is None:
-            return StepShocks(returned, volatility, None), state
+            return _step_shocks(shocks, returned, volatility, None, None), state
         jump = self._jump(law, shocks.jump_uniform, own.tilted)
         largest = jnp.where(jump.occurs & (jump.excess > jnp.abs(state.largest_jump)), jump.excess, 0.0)
         signed = jnp.where(jump.upward, largest, -largest)
-        return StepShocks(returned, volatility, jump), state._replace(
+        return _step_shocks(shocks, returned, volatility, law, jump), state._replace(
             log_jumps=state.log_jumps + self._log_density(law, jump),
             jumps=state.jumps + jump.occurs,
             jumps_expected=state.jumps_expected + law.probability,
@@ -236,6 +236,14 @@ class ImportanceSampling(Sampling):
         jumps = (state.log_jumps, state.jumps, state.jumps_expected, state.largest_jump)
         drawn = Drawn(state.start, *sums, *jumps, weight=None)
         return drawn._replace(weight=jnp.exp(-jax.nn.logsumexp(log_densities(self, drawn, block), axis=0)))
+
+
+def _step_shocks(
+    shocks: Shocks, returned: PerPath, volatility: PerPath, law: JumpLaw | None, jump: Jump | None
+) -> StepShocks:
+    """The shocks of a step; those that no law tilts are passed on as they are."""
+    others = (shocks.third_normal, shocks.regime_uniform, shocks.block_uniform)
+    return StepShocks(returned, volatility, law, jump, *others)
 
 
 def log_densities(sampling: ImportanceSampling, drawn: Drawn, block: int) -> Float[Array, "component path"]:

@@ -24,7 +24,7 @@ _WEYL_0, _WEYL_1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _ROUNDS = 10
 
 # Which purpose a counter serves: the last of its four words.
-_STREAM_STEP, _STREAM_BRIDGE, _STREAM_START = 0, 1, 2
+_STREAM_STEP, _STREAM_BRIDGE, _STREAM_START, _STREAM_MORE = 0, 1, 2, 3
 
 
 class PathIds(NamedTuple):
@@ -41,13 +41,38 @@ class Seed(NamedTuple):
     high: UInt[Array, ""]
 
 
+class Needs(NamedTuple):
+    """What a market takes in a step beyond two normals and the uniform of its jump. Known when a program is compiled: what
+    is not needed is not made."""
+
+    third_normal: bool = False
+    regime_uniform: bool = False
+    block_uniform: bool = False
+
+
+NO_MORE = Needs()
+
+
+class StartDraws(NamedTuple):
+    """What draws a path's start: its volatility, the law that it is drawn from where there are several, a second factor of
+    its volatility, and its regime."""
+
+    normal: PerPath
+    law_uniform: PerPath
+    second_normal: PerPath
+    regime_uniform: PerPath
+
+
 class Shocks(NamedTuple):
     """The shocks of a block of steps. `normals` holds two independent standard normals as real and imaginary part,
-    `extremes` two uniforms likewise, where the oracle is continuous."""
+    `extremes` two uniforms likewise, where the oracle is continuous. The last three are there for markets that need them."""
 
     normals: Complex[Array, "*step path"]
     jump_uniform: Float[Array, "*step path"]
     extremes: Complex[Array, "*step path"] | None
+    third_normal: Float[Array, "*step path"] | None = None
+    regime_uniform: Float[Array, "*step path"] | None = None
+    block_uniform: Float[Array, "*step path"] | None = None
 
     @property
     def return_normal(self) -> Float[Array, "*step path"]:
@@ -78,22 +103,29 @@ def path_ids(numbers: np.ndarray) -> PathIds:
     )
 
 
-def start_draws(seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[PerPath, PerPath]:
-    """The normal that draws a path's volatility at the start, and the uniform that draws its law where there are several."""
-    first, second, third, _ = philox(_counter(ids, jnp.uint32(0), _STREAM_START), seed)
-    return normals(first, second, dtype).real, uniform(third, dtype)
+def start_draws(seed: Seed, ids: PathIds, dtype: np.dtype) -> StartDraws:
+    first, second, third, fourth = philox(_counter(ids, jnp.uint32(0), _STREAM_START), seed)
+    both = normals(first, second, dtype)
+    return StartDraws(both.real, uniform(third, dtype), both.imag, uniform(fourth, dtype))
 
 
 def shocks_of_steps(
-    seed: Seed, ids: PathIds, steps: UInt[Array, " step"], dtype: np.dtype, *, continuous: bool
+    seed: Seed, ids: PathIds, steps: UInt[Array, " step"], dtype: np.dtype, *, continuous: bool, needs: Needs = NO_MORE
 ) -> Shocks:
     """Shocks for all paths at the given steps."""
-    first, second, third, _ = philox(_counter(ids, steps[:, None], _STREAM_STEP), seed)
-    extremes = None
+    first, second, third, fourth = philox(_counter(ids, steps[:, None], _STREAM_STEP), seed)
+    extremes = third_normal = regime_uniform = block_uniform = None
     if continuous:
         low, high, _, _ = philox(_counter(ids, steps[:, None], _STREAM_BRIDGE), seed)
         extremes = lax.complex(uniform(low, dtype), uniform(high, dtype))
-    return Shocks(normals(first, second, dtype), uniform(third, dtype), extremes)
+    if needs.regime_uniform:
+        regime_uniform = uniform(fourth, dtype)
+    if needs.third_normal or needs.block_uniform:
+        radius, angle, block, _ = philox(_counter(ids, steps[:, None], _STREAM_MORE), seed)
+        third_normal = normals(radius, angle, dtype).real if needs.third_normal else None
+        block_uniform = uniform(block, dtype) if needs.block_uniform else None
+    made = normals(first, second, dtype), uniform(third, dtype)
+    return Shocks(*made, extremes, third_normal, regime_uniform, block_uniform)
 
 
 def _counter(ids: PathIds, step: Words, stream: int) -> tuple[Words, Words, Words, Words]:

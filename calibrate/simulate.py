@@ -31,13 +31,14 @@ from calibrate.front import (
 from calibrate.front_state import FrontState, MarketNow, start_fronts
 from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied
 from calibrate.liquidity import Flow, Liquidity
-from calibrate.market.model import Market, MarketState, StepShocks
+from calibrate.market.market import Market, MarketState
+from calibrate.market.model import StepShocks, relative_likelihood
 from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
 from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
-from calibrate.policy import Parameters, Policy
+from calibrate.policy import Parameters, Policy, with_values
 from calibrate.processes import current_crew
 from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
-from calibrate.shocks import PathIds, Seed, Shocks, path_ids, seed_words, shocks_of_steps
+from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, path_ids, seed_words, shocks_of_steps
 from calibrate.spread import in_order
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
@@ -66,7 +67,8 @@ class Outcome(NamedTuple):
     through zero. `bad_debt` includes `open_deficit`, the deficits of accounts still open at the horizon. `initial_margin` is
     the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The three
     fields up to `returned` say where the closed accounts' money came from and went. What follows belongs to layers behind the
-    insurance fund (`venue/backstop.py`), None where the venue does not have them.
+    insurance fund (`venue/backstop.py`), None where the venue does not have them. `log_likelihood` is zero; its derivative in
+    `World.jump_rate_scale` is what derivatives along a path miss (`gradient.score_gradient`).
     """
 
     distance: PerPath
@@ -88,6 +90,7 @@ class Outcome(NamedTuple):
     collateral_closed: PerPath
     pnl_closed: PerPath
     returned: PerPath
+    log_likelihood: PerPath
     vault_draw: PerPath | None = None
     adl_loss: PerPath | None = None
     adl_rate: PerPath | None = None
@@ -105,14 +108,15 @@ class PathState(NamedTuple):
     mid: PerPath
     margin: PerPath
     tally: Tally
+    log_likelihood: PerPath | None
 
 
-def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[PathState, PerPath | CohortPath]:
+def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tuple[PathState, PerPath | CohortPath]:
     """The state before the first step, and everyone's collateral relative to the reference."""
     policy, world = parameters
-    market = scenario.market.start(normal)
+    normal, market = draws.normal, scenario.market.start(draws)
     zero = jnp.zeros_like(normal)
-    variance_rate = scenario.market.variance_rate(market.log_volatility, world.volatility_scale)
+    variance_rate = scenario.market.variance_rate(market, world.volatility_scale)
     margin = scenario.venue.margin.maintenance(policy, variance_rate)
     scale = scenario.book.scale(scenario.venue.initial(policy, margin))
     state = PathState(
@@ -125,6 +129,7 @@ def start(scenario: Scenario, parameters: Parameters, normal: PerPath) -> tuple[
         mid=zero + 1,
         margin=margin,
         tally=start_tally(scenario.venue, normal),
+        log_likelihood=None if world.jump_rate_scale is None else zero,
     )
     return state, scale
 
@@ -144,7 +149,7 @@ def step(
 
     market, move = scenario.market.step(state.market, shocks, dt, world.volatility_scale)
     flow = liquidity.fade(state.flow, dt)
-    depth = liquidity.depth_now(move.log_volatility, world.depth_scale)
+    depth = liquidity.depth_now(move.log_volatility, world.depth_scale * move.depth_multiplier)
     displacement = liquidity.displacement(flow.total, depth)
     log_mid = market.log_price - displacement
     mid = jnp.exp(log_mid)
@@ -157,6 +162,7 @@ def step(
         low_uniform=within[0],
         high_uniform=within[1],
         log_volatility=move.log_volatility,
+        crash=move.crash,
     )
     oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
@@ -183,7 +189,8 @@ def step(
     tally, payments = tallied(state.tally, closes, slippage, losers, policy, required, venue, dt)
     fronts, sold = deleveraged(scenario.book, fronts, payments, closes.sold, mid)
     flow = market_after(liquidity, flow, sold)
-    return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally)
+    likelihood = None if state.log_likelihood is None else state.log_likelihood + relative_likelihood(shocks)
+    return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally, likelihood)
 
 
 def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt: Scalar) -> PerPath:
@@ -221,6 +228,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
         collateral_closed=tally.collateral_closed,
         pnl_closed=tally.pnl_closed,
         returned=tally.returned,
+        log_likelihood=jnp.zeros_like(tally.bad_debt) if state.log_likelihood is None else state.log_likelihood,
         vault_draw=tally.vault_draw,
         adl_loss=tally.adl_loss,
         adl_rate=tally.adl_rate,
@@ -237,21 +245,22 @@ def outcomes(
     scenario: Scenario, parameters: Parameters, sampling: Sampling, seed: Seed, ids: PathIds
 ) -> tuple[Outcome, Drawn | None]:
     """Simulate the given paths from start to horizon. Traceable: this is what is compiled and differentiated."""
-    normal, draw = sampling.start(seed, ids, scenario.dtype)
-    state, scale = start(scenario, parameters, normal)
-    continuous = isinstance(scenario.oracle, ContinuousOracle)
+    draws, draw = sampling.start(seed, ids, scenario.dtype)
+    state, scale = start(scenario, parameters, draws)
+    continuous, needs = isinstance(scenario.oracle, ContinuousOracle), scenario.market.needs
     block = sampling.block_length(scenario.steps)
 
     def run_block(carry: Carry, number: Index) -> tuple[Carry, tuple[PerPath, PerPath] | None]:
         steps = block * number + jnp.arange(block)
-        shocks = shocks_of_steps(seed, ids, steps.astype(jnp.uint32), scenario.dtype, continuous=continuous)
+        words = seed, ids, steps.astype(jnp.uint32), scenario.dtype
+        shocks = shocks_of_steps(*words, continuous=continuous, needs=needs)
 
         def run_step(carry: Carry, step_and_shocks: tuple[Index, Shocks]) -> tuple[Carry, None]:
             (state, draw), (index, made) = carry, step_and_shocks
-            law = scenario.market.jump_law(state.market.log_volatility, scenario.dt)
-            drawn, draw = sampling.step(draw, number, made, law)
+            law = scenario.market.jump_law(state.market, scenario.dt, parameters.world.jump_rate)
+            drawn, draw = sampling.step(draw, number, made, lax.stop_gradient(law))
             within = (made.low_uniform, made.high_uniform)
-            return (step(scenario, parameters, scale, state, index, drawn, within), draw), None
+            return (step(scenario, parameters, scale, state, index, drawn._replace(law=law), within), draw), None
 
         (state, draw), _ = lax.scan(run_step, carry, (steps, shocks))
         draw, sums = sampling.end_of_block(draw)
@@ -259,19 +268,6 @@ def outcomes(
 
     (state, draw), sums = lax.scan(run_block, (state, draw), jnp.arange(scenario.steps // block))
     return finish(scenario, parameters, scale, state), sampling.drawn(draw, sums, block)
-
-
-def with_values(
-    parameters: Parameters, names: Sequence[str], values: Float[Array | np.ndarray, " parameter"]
-) -> Parameters:
-    """Parameters with the named fields, of the policy or the world, replaced."""
-    policy, world = parameters
-    for name, value in zip(names, values, strict=True):
-        if name in Policy._fields:
-            policy = policy._replace(**{name: value})
-        else:
-            world = world._replace(**{name: value})
-    return Parameters(policy, world)
 
 
 def values_of(parameters: Parameters, names: Sequence[str]) -> np.ndarray:
@@ -285,7 +281,7 @@ def values_of(parameters: Parameters, names: Sequence[str]) -> np.ndarray:
 METRIC_FIELDS = tuple(
     name
     for name in Outcome._fields
-    if name not in ("collateral_closed", "pnl_closed", "returned", *Outcome._field_defaults)
+    if name not in ("collateral_closed", "pnl_closed", "returned", "log_likelihood", *Outcome._field_defaults)
 )
 # Those of mechanisms that not every venue has come along where it has them.
 OPTIONAL_FIELDS = tuple(Outcome._field_defaults)

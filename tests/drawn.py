@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from calibrate.market.model import Market, MarketState, StepShocks, draw_jump
-from calibrate.shocks import Shocks
+from calibrate.market.market import Market, MarketState
+from calibrate.market.model import StepShocks, draw_jump
+from calibrate.shocks import Shocks, StartDraws
 
 
 class Drawn(NamedTuple):
@@ -25,5 +26,10 @@ def drawn(shocks: Shocks) -> Drawn:
 
 def shocks_of(market: Market, state: MarketState, returned, volatility, uniform, dt) -> StepShocks:
     """The shocks of a step, drawn by the market's own law."""
-    law = market.jump_law(state.log_volatility, dt)
-    return StepShocks(returned, volatility, None if law is None else draw_jump(law, uniform))
+    law = market.jump_law(state, dt)
+    return StepShocks(returned, volatility, law, None if law is None else draw_jump(law, uniform))
+
+
+def start_of(market: Market, normal) -> MarketState:
+    """The state at the start that a normal draws."""
+    return market.start(StartDraws(normal, 0 * normal, 0 * normal, 0 * normal))

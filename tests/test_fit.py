@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import shocks_of
+from drawn import shocks_of, start_of
+from markets import log_ou_kou
 from scipy.stats import ks_2samp, kstest
 
 from calibrate.data.candles import Candles, read_candles
@@ -20,7 +21,6 @@ from calibrate.errors import UserError
 from calibrate.market import fit as fitting
 from calibrate.market.files import read_model, write_model
 from calibrate.market.fit import fit_candles, measure_goodness
-from calibrate.market.log_ou import LogOUKou
 from calibrate.market.moments import Numbers, Windows, long_run_moments, simulate
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +60,7 @@ def candles_of(parameters, *, years, seed, interval_s=3600):
 def engine_model(parameters, **changes):
     values = {**parameters, **changes}
     values["reversion_per_year"] = np.log(2) * 365 / values.pop("reversion_half_life_days")
-    return LogOUKou(**{name: jnp.asarray(value) for name, value in values.items()}, initial_log_volatility=None)
+    return log_ou_kou(**{name: jnp.asarray(value) for name, value in values.items()})
 
 
 def test_without_jumps_the_simulator_walks_the_path_of_the_engine():
@@ -76,7 +76,7 @@ def test_without_jumps_the_simulator_walks_the_path_of_the_engine():
 
     number = jnp.result_type(float)  # whatever precision the engine runs in
     normals = jnp.stack([numbers.returns, numbers.volatility], axis=1, dtype=number)[..., None]
-    _, path = jax.lax.scan(step, model.start(jnp.asarray(numbers.start, number)), normals)
+    _, path = jax.lax.scan(step, start_of(model, jnp.asarray(numbers.start, number)), normals)
     ours = np.cumsum(simulate(parameters, numbers, 60.0), dtype=np.float64)
     np.testing.assert_allclose(ours, np.asarray(path)[:, 0], atol=2e-6 * np.sqrt(2000))
 
@@ -89,7 +89,7 @@ def test_returns_with_jumps_have_the_law_of_the_engine():
     rng = np.random.default_rng(2)
     model = engine_model(CALM)
     draws = (rng.standard_normal(count), rng.standard_normal(count), rng.random(count))
-    start = model.start(jnp.zeros(count))
+    start = start_of(model, jnp.zeros(count))
     shocks = shocks_of(model, start, *map(jnp.asarray, draws), jnp.asarray(dt))
     state, _ = model.step(start, shocks, jnp.asarray(dt), jnp.asarray(1.0))
     theirs = np.asarray(state.log_price)

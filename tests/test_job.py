@@ -396,7 +396,7 @@ def test_a_model_beside_the_job_is_found_from_anywhere(tmp_path: Path, monkeypat
     (tmp_path / "mine.toml").write_text(GOOD_MODEL, encoding="utf-8")
     monkeypatch.chdir("/")
     market = assemble(load_job(path)).scenario.market
-    np.testing.assert_allclose([float(market.volatility), float(market.drift)], [0.8, 0.1], rtol=1e-6)
+    np.testing.assert_allclose([float(market.volatility.volatility), float(market.drift)], [0.8, 0.1], rtol=1e-6)
 
 
 def test_a_missing_table_of_positions_is_a_users_error(tmp_path: Path) -> None:
@@ -546,7 +546,7 @@ def test_a_job_becomes_years_fractions_and_shares(job: Path) -> None:
     expected = {
         "step": (scenario.dt, 600 / YEAR_S),
         "base margin": (incumbent.policy.base_margin, 0.02),
-        "volatility": (scenario.market.volatility, 1.0),
+        "volatility": (scenario.market.volatility.volatility, 1.0),
         "volatility level": (incumbent.world.volatility_scale, 1.0),
         "depth": (scenario.liquidity.depth, 25 / 150),
         "fast recovery": (scenario.liquidity.fast_time, 300 / YEAR_S),

@@ -3,26 +3,18 @@
 Models are stepped directly, without a venue. What each test would see is said in its docstring.
 """
 
-from functools import partial
-from typing import NamedTuple
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import shocks_of
-from jax import lax
+from drawn import shocks_of, start_of
+from markets import SINGLE, Walk, constant_market, log_ou_kou, walk
 from scipy.special import ndtr
 from statistical import assert_law, assert_mean
 
-from calibrate.market.constant import ConstantVolatility
-from calibrate.market.log_ou import LogOUKou
-from calibrate.market.model import Market, MarketState
-from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
+from calibrate.market.market import Market, MarketState
 
 HOUR = 1 / (365 * 24)
-SINGLE = np.dtype(np.float32)
 
 # Strong in everything, so that every term matters within days: per hour 4 % of a jump at median volatility.
 FIELDS = {
@@ -39,49 +31,13 @@ FIELDS = {
 }
 
 
-def log_ou(*, start: float | None = None, dtype: np.dtype = SINGLE, **changes: float) -> LogOUKou:
+def log_ou(*, start: float | None = None, dtype: np.dtype = SINGLE, **changes: float) -> Market:
     fields = {name: jnp.asarray(value, dtype) for name, value in (FIELDS | changes).items()}
-    return LogOUKou(**fields, initial_log_volatility=None if start is None else jnp.asarray(start, dtype))
+    return log_ou_kou(**fields, initial_log_volatility=None if start is None else jnp.asarray(start, dtype))
 
 
-def constant(volatility: float, drift: float) -> ConstantVolatility:
-    return ConstantVolatility(jnp.float32(volatility), jnp.float32(drift))
-
-
-class Walk(NamedTuple):
-    """Log-prices and log-volatilities after each step (first row: the start), and what ruled in the step; step by path."""
-
-    log_price: np.ndarray
-    log_volatility: np.ndarray
-    volatility: np.ndarray
-    jump: np.ndarray
-
-    @property
-    def returns(self) -> np.ndarray:
-        return np.diff(self.log_price, axis=0)
-
-
-def walk(market: Market, *, dt: float, steps: int, paths: int, seed: int, scale: float = 1.0) -> Walk:
-    """Many paths of a market model, step by step."""
-    numbers = path_ids(np.arange(paths))
-    first, states, moves = _walk(market, seed_words(seed), numbers, jnp.float32(dt), jnp.float32(scale), steps)
-    joined = (np.concatenate([np.asarray(a)[None], np.asarray(b)]) for a, b in zip(first, states, strict=True))
-    return Walk(*(np.asarray(a, np.float64) for a in (*joined, moves.volatility, moves.jump)))
-
-
-@partial(jax.jit, static_argnums=5)
-def _walk(market, seed, numbers, dt, scale, steps):
-    def step(state: MarketState, index):
-        shocks = shocks_of_steps(seed, numbers, index[None], SINGLE, continuous=False)
-        made = shocks_of(
-            market, state, shocks.return_normal[0], shocks.volatility_normal[0], shocks.jump_uniform[0], dt
-        )
-        after, move = market.step(state, made, dt, scale)
-        return after, (after, move)
-
-    first = market.start(start_draws(seed, numbers, SINGLE)[0])
-    _, (states, moves) = lax.scan(step, first, jnp.arange(steps, dtype=jnp.uint32))
-    return first, states, moves
+def constant(volatility: float, drift: float) -> Market:
+    return constant_market(jnp.float32(volatility), jnp.float32(drift))
 
 
 @pytest.fixture(scope="module")
@@ -235,12 +191,14 @@ def test_the_variance_rate_is_that_of_short_returns(log_volatility: float, scale
     the rate leaves out, is below a thousandth."""
     market = log_ou(start=log_volatility)
     returns = walk(market, dt=HOUR, steps=1, paths=1_000_000, seed=9, scale=scale).returns[0]
-    rate = float(market.variance_rate(jnp.float32([log_volatility]), jnp.float32(scale))[0])
+    here = market.usual(jnp.zeros(1))._replace(volatility=jnp.float32([log_volatility]))
+    rate = float(market.variance_rate(here, jnp.float32(scale))[0])
     assert_mean(returns**2 / HOUR, rate, resolution=resolution * rate)
 
 
 def test_the_variance_rate_of_constant_volatility_is_its_square() -> None:
-    rate = constant(0.8, 0.1).variance_rate(jnp.zeros(3), jnp.float32(1.5))
+    market = constant(0.8, 0.1)
+    rate = market.variance_rate(market.usual(jnp.zeros(3)), jnp.float32(1.5))
     np.testing.assert_allclose(rate, (1.5 * 0.8) ** 2, rtol=1e-6)
 
 
@@ -275,17 +233,17 @@ def test_shocks_push_prices_the_way_they_should() -> None:
     dt, scale = jnp.float32(HOUR), jnp.float32(1.0)
 
     def after(market: Market, z: float, w: float, u: float) -> MarketState:
-        start = market.start(zero)
+        start = start_of(market, zero)
         return market.step(start, shocks_of(market, start, z * one, w * one, u * one, dt), dt, scale)[0]
 
     market = log_ou()
     calm = after(market, 0.0, 0.0, 0.999)
     assert after(market, 1.0, 0.0, 0.999).log_price > calm.log_price
-    assert after(market, 0.0, 1.0, 0.999).log_volatility > calm.log_volatility
+    assert after(market, 0.0, 1.0, 0.999).volatility > calm.volatility
     assert after(market, 0.0, 1.0, 0.999).log_price < calm.log_price, (
         "fear lowers the price: the correlation is negative"
     )
     assert after(market, 0.0, 0.0, 1e-4).log_price > calm.log_price, "the smallest uniforms are upward jumps"
     assert after(market, 0.0, 0.0, 0.03).log_price < calm.log_price
-    frightened = eqx.tree_at(lambda m: m.initial_log_volatility, market, 1.0, is_leaf=lambda x: x is None)
+    frightened = eqx.tree_at(lambda m: m.volatility.initial_log_volatility, market, 1.0, is_leaf=lambda x: x is None)
     assert after(frightened, 1.0, 0.0, 0.999).log_price > after(market, 1.0, 0.0, 0.999).log_price

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from calibrate.errors import UserError
-from calibrate.market.files import FAMILIES, model_text, read_model, text_sha256, write_model
+from calibrate.market.files import model_text, read_model, text_sha256, write_model
 from calibrate.market.fit import Fit
+from calibrate.market.schema import FAMILIES
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -135,7 +136,11 @@ WRONG = {
     "key twice": ("drift = 0.0", "drift = 0.0\ndrift = 0.1", ["not readable as TOML", "line 17"]),
     "no model": ('[model]\nfamily = "log-ou-kou"', "", ["model: missing"]),
     "no family": ('family = "log-ou-kou"', "", ["model.family: missing"]),
-    "unknown family": ('"log-ou-kou"', '"heston"', ["model.family: found 'heston'", "'log-ou-kou' or 'constant'"]),
+    "unknown family": (
+        '"log-ou-kou"',
+        '"sabr"',
+        ["model.family: found 'sabr'", "'constant' or 'log-ou'", "'heston'", "'log-ou-kou'"],
+    ),
     "family of wrong type": ('"log-ou-kou"', "[1]", ["model.family: found [1]"]),
     "missing parameter": ("jump_up_mean = 0.012\n", "", ["parameters.jump_up_mean: missing"]),
     "misspelt parameter": (

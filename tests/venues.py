@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from drawn import drawn
+from markets import LOG_OU_KOU, constant_market, log_ou_kou
 
 from calibrate.book import Book, Density
 from calibrate.delay import delay_of
 from calibrate.liquidity import Liquidity
-from calibrate.market.constant import ConstantVolatility
-from calibrate.market.log_ou import LogOUKou
+from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
@@ -222,16 +222,13 @@ class Case:
         parts = (found.reward, found.congestion, found.bonus, found.fill)
         return None if all(part is None for part in parts) else found
 
-    def _market(self, f) -> ConstantVolatility | LogOUKou:
+    def _market(self, f) -> Market:
         r = self.rules
         if r.log_volatility_sd == 0 and r.jumps_per_year == 0:
-            return ConstantVolatility(f(r.volatility), f(r.drift))
+            return constant_market(f(r.volatility), f(r.drift))
+        fields = {name: f(getattr(r, name)) for name in LOG_OU_KOU}
         start = None if r.initial_log_volatility is None else f(r.initial_log_volatility)
-        return LogOUKou(
-            f(r.volatility), f(r.log_volatility_sd), f(r.reversion_per_year), f(r.leverage_correlation),
-            f(r.jumps_per_year), f(r.jump_volatility_exponent), f(r.jump_up_probability), f(r.jump_up_mean),
-            f(r.jump_down_mean), f(r.drift), start,
-        )  # fmt: skip
+        return log_ou_kou(**fields, initial_log_volatility=start)
 
     def _oracle(self, f) -> Oracle:
         r = self.rules

@@ -5,30 +5,32 @@ The step is exact in law for every step size.
 
 import jax.numpy as jnp
 
-from calibrate.market.model import JumpLaw, Market, MarketMove, MarketState, StepShocks
+from calibrate.market.model import Diffusion, StepShocks, Volatility
+from calibrate.shocks import StartDraws
 from calibrate.units import PerPath, Scalar
 
 
-class ConstantVolatility(Market):
-    """`volatility` and `drift` are annual; the price's expectation grows at the drift."""
+class ConstantVolatility(Volatility):
+    """`volatility` is annual. What is carried is zero: it only says how many paths there are."""
 
     volatility: Scalar
-    drift: Scalar
 
-    def start(self, normal: PerPath) -> MarketState:
-        zero = jnp.zeros_like(normal)
-        return MarketState(zero, zero)
+    def start(self, draws: StartDraws) -> PerPath:
+        return self.usual(draws.normal)
 
-    def jump_law(self, log_volatility: PerPath, dt: Scalar) -> JumpLaw | None:
-        del log_volatility, dt
-        return None
+    def usual(self, like: PerPath) -> PerPath:
+        return jnp.zeros_like(like)
 
-    def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
+    def log_level(self, state: PerPath) -> PerPath:
+        return jnp.zeros_like(state)
+
+    def variance_rate(self, state: PerPath) -> PerPath:
+        return self.volatility**2 + jnp.zeros_like(state)
+
+    def step(
+        self, state: PerPath, shocks: StepShocks, drift: Scalar, dt: Scalar, scale: Scalar | PerPath
+    ) -> tuple[PerPath, Diffusion]:
         volatility = scale * self.volatility
-        log_return = (self.drift - volatility**2 / 2) * dt + volatility * jnp.sqrt(dt) * shocks.return_normal
-        zero = jnp.zeros_like(log_return)
-        move = MarketMove(volatility + zero, zero, zero)
-        return MarketState(state.log_price + log_return, state.log_volatility), move
-
-    def variance_rate(self, log_volatility: PerPath, scale: Scalar) -> PerPath:
-        return (scale * self.volatility) ** 2 + jnp.zeros_like(log_volatility)
+        mean = (drift - volatility**2 / 2) * dt
+        noise = volatility * jnp.sqrt(dt) * shocks.return_normal
+        return state, Diffusion(volatility + jnp.zeros_like(noise), mean, noise)

@@ -1,6 +1,6 @@
 """Model files: a fitted market model as a small TOML file that a person can read, check and write by hand.
 
-A file needs `[model]` with the family and `[parameters]`; the tables of a fit (`[standard_errors]`, `[fit]`,
+A file needs `[model]`, which names the parts (`schema.py`), and `[parameters]`; the tables of a fit (`[standard_errors]`, `[fit]`,
 `[[goodness]]`, `[[autocorrelation]]`) say where the numbers come from and are optional. `read_model` lists everything
 that is wrong with a file at once. The same fit gives the same bytes.
 """
@@ -14,60 +14,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from calibrate.errors import Problem, UserError, raise_all
+from calibrate.market.residuals import read_residuals
+from calibrate.market.schema import KINDS, WHOLE, Parts, joint_problems
 from calibrate.run_folder import write_text
 from calibrate.shipped import shipped_folder
 
 if TYPE_CHECKING:  # a job reads model files without loading the fit and SciPy
     from calibrate.market.fit import Fit
-
-MINUTES_PER_YEAR = 365 * 1440
-# The engine draws at most one jump a step. At volatility three standard deviations above its median a minute must still
-# see one rarely, or jumps would be lost.
-MOST_JUMPS_PER_WILD_MINUTE = 0.1
-
-
-class Range(NamedTuple):
-    """The values that a parameter may take; the ends belong to it unless they are open."""
-
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
-
-    def holds(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        low = "above" if self.open_low else "at least"
-        high = "below" if self.open_high else "at most"
-        return f"{low} {self.low:g} and {high} {self.high:g}"
-
-
-VOLATILITY = Range(0, 10, open_low=True)
-DRIFT = Range(-5, 5)
-
-# Annual units; names with `_days` in days. Jump means are log-returns; an upward mean of 1 has no expectation, and the
-# engine's step loses accuracy well before, hence a half.
-FAMILIES: dict[str, dict[str, Range]] = {
-    "log-ou-kou": {
-        "volatility": VOLATILITY,
-        "log_volatility_sd": Range(0, 1.5),
-        "reversion_half_life_days": Range(1 / 24, 3650),
-        "leverage_correlation": Range(-1, 1, open_low=True, open_high=True),
-        "jumps_per_year": Range(0, 50_000),
-        "jump_volatility_exponent": Range(-5, 5),
-        "jump_up_probability": Range(0, 1),
-        "jump_up_mean": Range(0, 0.5, open_high=True),
-        "jump_down_mean": Range(0, 0.5, open_high=True),
-        "drift": DRIFT,
-    },
-    "constant": {"volatility": VOLATILITY, "drift": DRIFT},
-}
 
 FIT_KEYS: dict[str, type] = {
     "source": str,
@@ -97,16 +55,20 @@ AUTOCORRELATION_KEYS: dict[str, type] = {
     "data_standard_error": float,
     "model": float,
 }
+# Where a model draws from a history: the file that holds it, and its hash.
+RESIDUAL_KEYS = ("residuals", "residuals_sha256")
 TABLES = ("model", "parameters", "standard_errors", "fit", "goodness", "autocorrelation")
 KIND = {str: "text in quotes", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model as read from a file. `fit` says where the numbers come from; it and the tables of evidence are empty for
-    a model written by hand. `source` is the file's name and `sha256` the hash of its text."""
+    """A model as read from a file. `family` is as the file names it, `parts` what it stands for. `fit` says where the numbers
+    come from; it and the tables of evidence are empty for a model written by hand. `source` is the file's name and `sha256` the
+    hash of its text. `residuals` are there where the family draws from a history."""
 
     family: str
+    parts: Parts
     parameters: dict[str, float]
     standard_errors: dict[str, float]
     fit: dict[str, Any]
@@ -114,6 +76,7 @@ class ModelFile:
     autocorrelation: list[dict[str, Any]]
     source: str
     sha256: str
+    residuals: np.ndarray | None = None
 
 
 def read_model(path: str | os.PathLike[str]) -> ModelFile:
@@ -130,25 +93,29 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
     parameters = check.table(content, "parameters")
     errors = check.table(content, "standard_errors")
     fit = check.table(content, "fit")
-    family = _check_family(check, model) if "model" in content else None
-    if family is not None and "parameters" in content:
-        _check_parameters(check, family, parameters)
-    if family is not None:
-        _check_standard_errors(check, family, errors)
+    parts = _check_parts(check, model) if "model" in content else None
+    if parts is not None and "parameters" in content:
+        _check_parameters(check, parts, parameters)
+    if parts is not None:
+        _check_standard_errors(check, parts, errors)
+    residuals = _residuals(check, model, parts, Path(path).parent)
     check.keys("fit", fit, allowed=tuple(FIT_KEYS))
     check.types("fit", fit, FIT_KEYS)
     goodness = check.rows(content, "goodness", GOODNESS_KEYS)
     autocorrelation = check.rows(content, "autocorrelation", AUTOCORRELATION_KEYS)
     raise_all(check.problems)
+    assert parts is not None
     return ModelFile(
-        str(family),
-        {name: float(parameters[name]) for name in FAMILIES[str(family)]},
+        model["family"],
+        parts,
+        {name: float(parameters[name]) for name in parts.ranges()},
         {name: float(value) for name, value in errors.items()},
         fit,
         goodness,
         autocorrelation,
         Path(path).name,
         _sha256(text),
+        residuals,
     )
 
 
@@ -206,12 +173,6 @@ def text_sha256(path: str | os.PathLike[str]) -> str:
     return _sha256(_read_text(path))
 
 
-def jumps_per_wild_minute(parameters: Mapping[str, float]) -> float:
-    """Expected jumps in a minute when volatility is three standard deviations from its median, on the jumpier side."""
-    stretch = 3 * abs(parameters["jump_volatility_exponent"]) * parameters["log_volatility_sd"]
-    return parameters["jumps_per_year"] / MINUTES_PER_YEAR * math.exp(stretch)
-
-
 @dataclass
 class _Check:
     """Collects the problems of one file."""
@@ -261,16 +222,33 @@ class _Check:
         return rows
 
 
-def _check_family(check: _Check, model: Mapping[str, Any]) -> str | None:
-    check.keys("model", model, required=("family",), allowed=("family",))
-    family = model.get("family")
-    if family is not None and family not in list(FAMILIES):
-        check.add("model.family", f"found {family!r}; expected {' or '.join(map(repr, FAMILIES))}")
-    return family if family in list(FAMILIES) else None
+def _check_parts(check: _Check, model: Mapping[str, Any]) -> Parts | None:
+    """The parts that a model names, if they go together."""
+    check.keys("model", model, required=("family",), allowed=(*KINDS, *RESIDUAL_KEYS))
+    before = len(check.problems)
+    for kind, known in KINDS.items():
+        names = [*known, *WHOLE] if kind == "family" else list(known)
+        if kind in model and model[kind] not in names:
+            check.add(f"model.{kind}", f"found {model[kind]!r}; expected {' or '.join(map(repr, names))}")
+    if "family" not in model or len(check.problems) > before:
+        return None
+    chosen = {kind: model[kind] for kind in KINDS if kind in model}
+    if chosen["family"] in WHOLE:
+        for kind in ("jumps", "arrival"):
+            if kind in chosen:
+                check.add(
+                    f"model.{kind}", f"found {chosen[kind]!r}; the family {chosen['family']!r} has jumps; remove it"
+                )
+        return WHOLE[chosen["family"]]._replace(regimes=chosen.get("regimes"))
+    if "arrival" in chosen and "jumps" not in chosen:
+        check.add("model.arrival", f"found {chosen['arrival']!r} but no `jumps`; say what the jumps are, or remove it")
+    if "jumps" in chosen:
+        chosen = {"arrival": "constant"} | chosen
+    return Parts(**chosen)
 
 
-def _check_parameters(check: _Check, family: str, parameters: Mapping[str, Any]) -> None:
-    ranges = FAMILIES[family]
+def _check_parameters(check: _Check, parts: Parts, parameters: Mapping[str, Any]) -> None:
+    ranges = parts.ranges()
     check.keys("parameters", parameters, required=tuple(ranges), allowed=tuple(ranges))
     before = len(check.problems)
     for name, limits in ranges.items():
@@ -281,18 +259,40 @@ def _check_parameters(check: _Check, family: str, parameters: Mapping[str, Any])
             check.add(f"parameters.{name}", f"found {value!r}; expected a number {limits}")
         elif not limits.holds(value):
             check.add(f"parameters.{name}", f"found {value:g}; expected a number {limits}")
-    complete = all(name in parameters for name in ranges) and len(check.problems) == before
-    if family == "log-ou-kou" and complete and jumps_per_wild_minute(parameters) > MOST_JUMPS_PER_WILD_MINUTE:
-        found = f"found {jumps_per_wild_minute(parameters):.3g} jumps in a minute of very high volatility (three "
-        found += f"standard deviations); expected at most {MOST_JUMPS_PER_WILD_MINUTE:g}"
-        check.add("parameters.jumps_per_year", f"{found}; lower it, jump_volatility_exponent or log_volatility_sd")
+    if all(name in parameters for name in ranges) and len(check.problems) == before:
+        for name, message in joint_problems(parameters):
+            check.add(f"parameters.{name}", message)
 
 
-def _check_standard_errors(check: _Check, family: str, errors: Mapping[str, Any]) -> None:
-    check.keys("standard_errors", errors, allowed=tuple(FAMILIES[family]))
+def _check_standard_errors(check: _Check, parts: Parts, errors: Mapping[str, Any]) -> None:
+    check.keys("standard_errors", errors, allowed=tuple(parts.ranges()))
     for name, value in errors.items():
         if not _is_kind(value, float) or value < 0:
             check.add(f"standard_errors.{name}", f"found {value!r}; expected a number of at least 0")
+
+
+def _residuals(check: _Check, model: Mapping[str, Any], parts: Parts | None, folder: Path) -> np.ndarray | None:
+    """The history of a family that draws from one: a file beside the model, whose hash the model states."""
+    if parts is None:
+        return None
+    if parts.family != "filtered-historical":
+        for key in RESIDUAL_KEYS:
+            if key in model:
+                check.add(f"model.{key}", f"the family {parts.family!r} draws from no history; remove it")
+        return None
+    if not isinstance(model.get("residuals"), str):
+        found = "missing" if "residuals" not in model else f"found {model['residuals']!r}"
+        check.add("model.residuals", f"{found}; expected the name of a CSV file beside this one")
+        return None
+    try:
+        residuals, digest = read_residuals(folder / model["residuals"])
+    except UserError as error:
+        check.problems += error.problems
+        return None
+    if model.get("residuals_sha256") != digest:
+        found = model.get("residuals_sha256", "none")
+        check.add("model.residuals_sha256", f"found {found!r}; expected {digest!r}, the hash of {model['residuals']}")
+    return residuals
 
 
 def _is_kind(value: Any, kind: type) -> bool:

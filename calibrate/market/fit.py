@@ -21,7 +21,6 @@ from scipy.optimize import least_squares
 
 from calibrate.data.candles import MINIMUM_BARS_FOR_FIT, Candles, window_returns
 from calibrate.errors import Problem, UserError, raise_all
-from calibrate.market.files import FAMILIES, MOST_JUMPS_PER_WILD_MINUTE, jumps_per_wild_minute
 from calibrate.market.moments import (
     AFTER_QUANTILES,
     AFTER_SHARE,
@@ -33,6 +32,7 @@ from calibrate.market.moments import (
     data_rows,
     long_run_moments,
 )
+from calibrate.market.schema import FAMILIES, MOST_JUMPS_PER_WILD_MINUTE, jumps_per_wild_minute
 
 SHORTEST_FIT_DAYS = 30.0
 GOODNESS_YEARS = 1000.0

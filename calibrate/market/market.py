@@ -1,0 +1,118 @@
+"""A market: the parts of a model joined, and one step of all of them.
+
+The log-return of a step is the drift less what the parts themselves let the price grow by on average (the diffusion's Ito
+term, the expected jump), plus the diffusion's surprise and the jump.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from calibrate.extremes import smaller
+from calibrate.market.model import Arrival, JumpLaw, Sizes, State, StepShocks, Volatility
+from calibrate.market.regimes import CALM, Multipliers, Regimes
+from calibrate.shocks import Needs, StartDraws
+from calibrate.units import PerPath, Scalar
+
+
+class MarketState(NamedTuple):
+    """Log-price relative to the start, what the parts carry, and whether there is a crash (None in a market of one regime)."""
+
+    log_price: PerPath
+    volatility: State
+    arrival: State
+    crash: Bool[Array, " path"] | None
+
+
+class MarketMove(NamedTuple):
+    """What a step did: the volatility (annual) and its log-level that ruled in it, and its jump in the log-price; what the regime
+    makes of depth, and whether it is a crash, in which the oracle is late."""
+
+    volatility: PerPath
+    log_volatility: PerPath
+    jump: PerPath
+    depth_multiplier: PerPath | float
+    crash: Bool[Array, " path"] | None
+
+
+class Jumps(eqx.Module):
+    """A jump part: when jumps come, and how large they are."""
+
+    arrival: Arrival
+    sizes: Sizes
+
+
+class Market(eqx.Module):
+    """A market model. Prices are expected to grow at `drift`, annual. Every step takes a `scale` that multiplies diffusive
+    volatility and jump sizes alike: the level of all risk, 1 by default."""
+
+    volatility: Volatility
+    drift: Scalar
+    jumps: Jumps | None = None
+    regimes: Regimes | None = None
+
+    @property
+    def needs(self) -> Needs:
+        return self.volatility.needs._replace(regime_uniform=self.regimes is not None)
+
+    def start(self, draws: StartDraws) -> MarketState:
+        zero = jnp.zeros_like(draws.normal)
+        crash = None if self.regimes is None else self.regimes.start(draws)
+        return MarketState(zero, self.volatility.start(draws), self._arrival_at_start(zero), crash)
+
+    def usual(self, like: PerPath) -> MarketState:
+        """Calm, and all else at its usual level."""
+        zero = jnp.zeros_like(like)
+        crash = None if self.regimes is None else zero > 0
+        return MarketState(zero, self.volatility.usual(like), self._arrival_at_start(zero), crash)
+
+    def jump_law(self, state: MarketState, dt: Scalar, rate_scale: Scalar | float = 1.0) -> JumpLaw | None:
+        """The law of jumps in a step from this state; None for a model without jumps. `rate_scale` multiplies their rate."""
+        if self.jumps is None:
+            return None
+        expected = self.jumps.arrival.expected(state.arrival, self.volatility.log_level(state.volatility), dt)
+        probability = smaller(rate_scale * self._regime(state).jumps * expected, 1.0)
+        return JumpLaw(probability, self.jumps.sizes.upward())
+
+    def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
+        """The state one step of `dt` years later, and what happened in it."""
+        level, regime = self.volatility.log_level(state.volatility), self._regime(state)
+        volatility, diffusion = self.volatility.step(
+            state.volatility, shocks, self.drift, dt, scale * regime.volatility
+        )
+        if self.jumps is None:
+            arrival, jump = state.arrival, jnp.zeros_like(diffusion.noise)
+            log_return = diffusion.mean + diffusion.noise
+        else:
+            assert shocks.law is not None
+            assert shocks.jump is not None
+            sizes, occurs = self.jumps.sizes, shocks.jump.occurs
+            jump = scale * jnp.where(occurs, sizes.size(shocks.jump), 0.0)
+            arrival = self.jumps.arrival.step(state.arrival, occurs, dt)
+            compensator = shocks.law.probability * sizes.mean_relative(scale)
+            log_return = diffusion.mean - compensator + diffusion.noise + jump
+        move = MarketMove(diffusion.volatility, level, jump, regime.depth, state.crash)
+        after = MarketState(state.log_price + log_return, volatility, arrival, self._next_regime(state, shocks, dt))
+        return after, move
+
+    def variance_rate(self, state: MarketState, scale: Scalar) -> PerPath:
+        """Expected annual variance of log-returns, diffusion and jumps, from this state."""
+        regime = self._regime(state)
+        rate = regime.volatility**2 * self.volatility.variance_rate(state.volatility)
+        if self.jumps is not None:
+            arrivals = self.jumps.arrival.rate(state.arrival, self.volatility.log_level(state.volatility))
+            rate = rate + regime.jumps * arrivals * self.jumps.sizes.mean_square()
+        return scale**2 * rate
+
+    def _regime(self, state: MarketState) -> Multipliers:
+        return CALM if self.regimes is None or state.crash is None else self.regimes.multipliers(state.crash)
+
+    def _next_regime(self, state: MarketState, shocks: StepShocks, dt: Scalar) -> Bool[Array, " path"] | None:
+        if self.regimes is None or state.crash is None or shocks.regime_uniform is None:
+            return None
+        return self.regimes.step(state.crash, shocks.regime_uniform, dt)
+
+    def _arrival_at_start(self, zero: PerPath) -> State:
+        return () if self.jumps is None else self.jumps.arrival.start(zero)
