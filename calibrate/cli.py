@@ -97,7 +97,8 @@ def run(
         _print(terminal.policy_table(result.recommended), terminal.headline_table(result.metrics))
         if result.recommended["sensitivities"]:
             _print(terminal.sensitivity_table(result.recommended))
-        for line in (*terminal.evidence_lines(result.recommended), *terminal.standing_lines(result.trade_off)):
+        standings = (*terminal.standing_lines(result.trade_off), *terminal.scenario_lines(result.trade_off))
+        for line in (*terminal.evidence_lines(result.recommended), *standings):
             typer.echo(line)
         typer.echo(f"{result.status}: {result.recommended['message']}")
         typer.echo(f"report: {result.folder / 'report.html'}")
@@ -146,6 +147,7 @@ def frontier(
     """Sweep the insolvency tolerance, draw insolvency against efficiency, and place policies against the curve."""
     loaded = _load(job, set_, quiet=bool(process_id))
     from calibrate import terminal
+    from calibrate.frontier_worlds import own_world
     from calibrate.pipeline import frontier_job
     from calibrate.resume import run_folder_for
 
@@ -162,9 +164,10 @@ def frontier(
         _print_json({"folder": str(folder), "frontier": rows, "trade_off": trade_off})
     else:
         names = ["label", "tolerance", "insolvency_probability", "standard_error", "max_leverage"]
-        shown = table[[*names, "certified", "dominated"]]
+        shown = own_world(table)[[*names, "certified", "dominated"]]
         typer.echo(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
-        for line in (*terminal.standing_lines(trade_off), terminal.hypervolume_line(trade_off)):
+        standings = (*terminal.standing_lines(trade_off), *terminal.scenario_lines(trade_off))
+        for line in (*standings, terminal.hypervolume_line(trade_off)):
             typer.echo(line)
         typer.echo(f"figures: {folder / 'frontier.html'}")
 

@@ -1,9 +1,9 @@
 """Every figure of a report, each as one Altair chart.
 
-`frontier_chart` is the trade-off between insolvency and leverage, `metrics_chart` sets the recommended parameters
-against today's, and `sensitivity_chart` shows which assumption the answer leans on. `save` writes any of them as an
-interactive page, SVG and PNG. Uncertainty is always drawn: bars are 95 % intervals, and what was never seen on any
-simulated path stands at its upper limit as an open triangle.
+`frontier_chart` is the trade-off between insolvency and leverage, `scenarios_chart` the same in every scenario,
+`metrics_chart` sets the recommended parameters against today's, and `sensitivity_chart` shows which assumption the answer
+leans on. `save` writes any of them as an interactive page, SVG and PNG. Uncertainty is always drawn: bars are 95 %
+intervals, and what was never seen on any simulated path stands at its upper limit as an open triangle.
 """
 
 import math
@@ -31,8 +31,9 @@ from calibrate.drawing import (
 )
 from calibrate.evidence_words import by_kind_and_size
 from calibrate.frontier_figure import frontier_chart
+from calibrate.frontier_panels import scenarios_chart
 
-__all__ = ["frontier_chart", "metrics_chart", "save", "sensitivity_chart"]
+__all__ = ["frontier_chart", "metrics_chart", "save", "scenarios_chart", "sensitivity_chart"]
 
 ROW_HEIGHT = 34.0
 INFLUENCES = {"assumption": (ORANGE, "assumption about the world"), "policy": (BLUE, "parameter of the venue")}

@@ -13,10 +13,11 @@ import numpy as np
 
 from calibrate.certify import hold, measured
 from calibrate.constraints import InsolvencyProbability
+from calibrate.job_frontier import OWN
 from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FrozenSample, Problem, solve
 from calibrate.policy import Parameters
-from calibrate.progress import Listener, Silent
+from calibrate.progress import Listener, Silent, Under
 from calibrate.rare_events import Chosen, Guess
 from calibrate.recommend import headrooms
 from calibrate.shocks import derived_seed
@@ -45,8 +46,20 @@ class FrontierPoint(NamedTuple):
     paths: int
 
 
+def frontiers(
+    problem: Problem, sweep: Sweep, named: dict[str, Parameters], listener: Listener
+) -> dict[str, list[FrontierPoint]]:
+    """The frontier under each scenario by itself, the job's own first, with the named policies under each. Where paths are drawn
+    plainly, all scenarios share their shocks."""
+    own, *parts = problem.each
+    found = {OWN: frontier(own, sweep, named, listener)}
+    for (name, _), part in zip(problem.others, parts, strict=True):
+        found[name] = frontier(part, sweep, named, Under(name, listener))
+    return found
+
+
 def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], listener: Listener) -> list[FrontierPoint]:
-    """Certified points of the sweep, and the named policies on the same paths."""
+    """Certified points of the sweep in the first scenario, and the named policies on the same paths."""
     problem = problem.each[0]
     start = values_of(problem.incumbent, problem.names)
     found: list[tuple[str, float, Parameters, Guess | None]] = []

@@ -8,7 +8,7 @@ placed where there is room.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -149,8 +149,7 @@ def _looks(points: pd.DataFrame, upright: Vertical) -> pd.DataFrame:
     seen, certified, beaten = points["seen"], points["certified"].map(is_true), points["dominated"].map(is_true)
     of_sweep = points["label"] == "frontier"
     kind = certified.map({True: CERTIFIED, False: UNCERTIFIED}).mask(beaten, BEATEN).where(seen, upright.unseen)
-    others = sorted(label for label in points["label"] if label not in ROLES and label != "frontier")
-    named = {label: OTHERS[i % len(OTHERS)] for i, label in enumerate(others)} | ROLES
+    named = looks_of_named(points["label"])
     colours, shapes = zip(*(named.get(label, (BLUE, "circle")) for label in points["label"]), strict=True)
     looks = pd.DataFrame({"kind": kind, "colour": colours, "shape": shapes})
     looks["colour"] = looks["colour"].mask(of_sweep & (kind == BEATEN), AXIS)
@@ -158,6 +157,12 @@ def _looks(points: pd.DataFrame, upright: Vertical) -> pd.DataFrame:
     # What no tolerance was asked of, such as the incumbent, was not refused a certificate either.
     solid = seen & (certified | points["tolerance"].isna() | (of_sweep & (kind == BEATEN)))
     return looks.assign(inside=looks["colour"].where(solid, "white"))
+
+
+def looks_of_named(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and shape of everything that is not of the sweep."""
+    others = sorted({label for label in labels if label not in ROLES and label != "frontier"})
+    return {label: OTHERS[i % len(OTHERS)] for i, label in enumerate(others)} | ROLES
 
 
 def _parameters(frontier: pd.DataFrame) -> list[str]:
@@ -201,23 +206,23 @@ def _trade_off(frontier: Frontier, horizon: str, hover: alt.Parameter, *, last: 
         values=log_ticks(frontier.upright), labelExpr=PERCENT_LABELS, title=None, minExtent=frontier.extent()
     )
     scale = alt.Scale(type="log", domain=frontier.upright, nice=False)
-    axes = Axes(_shared(frontier, horizon, first=True, last=last), scale, axis)
+    axes = Axes(shared_axis(frontier, horizon, first=True, last=last), scale, axis)
     layers = [
-        *_tolerance_rule(frontier, axes),
-        _line(f"datum.kind === '{CERTIFIED}'").encode(**axes.at("shown")),
-        *_bars(frontier, axes),
+        *tolerance_rule(frontier, axes),
+        swept_line(f"datum.kind === '{CERTIFIED}'").encode(**axes.at("shown")),
+        *bars(frontier, axes),
         _marks(frontier, legend=True).encode(**axes.at("shown")),
-        *(named.encode(**axes.at("shown")) for named in _named_marks()),
+        *(named.encode(**axes.at("shown")) for named in named_marks()),
         *_labels(frontier, axes),
         *_hover(frontier, axes, "shown", hover),
     ]
     return _panel(layers, frontier.y.title.format(risk=frontier.risk, horizon=horizon), HEIGHT)
 
 
-def _bars(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
+def bars(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
     """Intervals upright, and along the other axis too where they are wide enough to be seen."""
     colour = alt.Color("colour:N", scale=None)
-    bars = [_only("datum.seen").mark_rule(strokeWidth=1.6).encode(**axes.at("bar_low"), y2="bar_high:Q", color=colour)]
+    bars = [only("datum.seen").mark_rule(strokeWidth=1.6).encode(**axes.at("bar_low"), y2="bar_high:Q", color=colour)]
     if frontier.x.error is not None:
         left = alt.X("bar_left:Q", scale=axes.x["scale"], axis=axes.x["axis"])
         place = axes.at("shown") | {"x": left, "x2": "bar_right:Q"}
@@ -231,31 +236,31 @@ def _along_the_frontier(
     """One lower panel: the value of one parameter at every point of the frontier."""
     scale = alt.Scale(domain=padded(frontier.points[key], 0.15), nice=False, zero=False)
     axis = alt.Axis(tickCount=3, title=None, minExtent=frontier.extent())
-    axes = Axes(_shared(frontier, horizon, last=last), scale, axis)
+    axes = Axes(shared_axis(frontier, horizon, last=last), scale, axis)
     layers = [
-        _line(f"datum.kind !== '{UNCERTIFIED}' && datum.kind !== '{BEATEN}'").encode(**axes.at(key)),
+        swept_line(f"datum.kind !== '{UNCERTIFIED}' && datum.kind !== '{BEATEN}'").encode(**axes.at(key)),
         _marks(frontier, legend=False).encode(**axes.at(key)),
-        *(named.encode(**axes.at(key)) for named in _named_marks()),
+        *(named.encode(**axes.at(key)) for named in named_marks()),
         *_hover(frontier, axes, key, hover),
     ]
     return _panel(layers, _parameter_title(key), PARAMETER_HEIGHT)
 
 
-def _shared(frontier: Frontier, horizon: str, *, first: bool = False, last: bool) -> alt.X:
+def shared_axis(frontier: Frontier, horizon: str, *, first: bool = False, last: bool) -> alt.X:
     """The shared axis of all panels: numbers under the first and the last, its name under the last."""
     title = frontier.x.title.format(horizon=horizon) if last else None
     axis = alt.Axis(title=title, labelExpr=frontier.x.labels, labels=last or first, tickCount=8)
     return alt.X(f"{frontier.x.column}:Q", scale=alt.Scale(domain=frontier.across, nice=False, zero=False), axis=axis)
 
 
-def _line(condition: str) -> alt.Chart:
-    line = _only(f"datum.label === 'frontier' && {condition}")
+def swept_line(condition: str) -> alt.Chart:
+    line = only(f"datum.label === 'frontier' && {condition}")
     return line.mark_line(color=BLUE, strokeWidth=2, opacity=0.5).encode(order="max_leverage:Q")
 
 
 def _marks(frontier: Frontier, *, legend: bool) -> alt.Chart:
     """The points of the frontier; their legend stands once, above the upper panel."""
-    marks = _only("datum.label === 'frontier'").mark_point(size=48, strokeWidth=1.7, opacity=1)
+    marks = only("datum.label === 'frontier'").mark_point(size=48, strokeWidth=1.7, opacity=1)
     if not legend:
         return marks.encode(
             stroke=alt.Stroke("colour:N", scale=None),
@@ -275,7 +280,7 @@ def _marks(frontier: Frontier, *, legend: bool) -> alt.Chart:
     )
 
 
-def _named_marks() -> list[alt.Chart]:
+def named_marks() -> list[alt.Chart]:
     """Alternatives share many values with the incumbent: it is drawn over them, and they show around it."""
     looks = {
         "stroke": alt.Stroke("colour:N", scale=None),
@@ -284,15 +289,15 @@ def _named_marks() -> list[alt.Chart]:
     }
     sizes = {"datum.label !== 'frontier' && !datum.role": 190, "datum.role": 110}
     return [
-        _only(whose).mark_point(size=size, strokeWidth=2, opacity=1).encode(**looks) for whose, size in sizes.items()
+        only(whose).mark_point(size=size, strokeWidth=2, opacity=1).encode(**looks) for whose, size in sizes.items()
     ]
 
 
-def _only(condition: str) -> alt.Chart:
+def only(condition: str) -> alt.Chart:
     return alt.Chart().transform_filter(condition)
 
 
-def _tolerance_rule(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
+def tolerance_rule(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
     tolerance = frontier.tolerance
     if tolerance is None:
         return []
@@ -302,15 +307,15 @@ def _tolerance_rule(frontier: Frontier, axes: Axes) -> list[alt.Chart]:
     return [rule.encode(y=axes.at("tolerance")["y"])]
 
 
+def targets(frontier: Frontier, axes: Axes, field: str) -> alt.Chart:
+    """A wide invisible target on every point, which tells all about it."""
+    tips = [alt.Tooltip(f"tip{i}:N", title=title) for i, title in enumerate(frontier.tips)]
+    return alt.Chart().mark_point(size=420, opacity=0, filled=True).encode(**axes.at(field), tooltip=tips)
+
+
 def _hover(frontier: Frontier, axes: Axes, field: str, hover: alt.Parameter) -> list[alt.Chart]:
-    """A wide invisible target on every point; pointing at one in the upper panel marks its leverage in all of them."""
-    target = (
-        alt.Chart()
-        .mark_point(size=420, opacity=0, filled=True)
-        .encode(
-            **axes.at(field), tooltip=[alt.Tooltip(f"tip{i}:N", title=title) for i, title in enumerate(frontier.tips)]
-        )
-    )
+    """Pointing at a point in the upper panel marks its leverage in all of them."""
+    target = targets(frontier, axes, field)
     rule = alt.Chart().transform_filter(hover).mark_rule(color=INK, opacity=0.35, strokeWidth=1.2).encode(x=axes.x)
     return [rule, target.add_params(hover) if field == "shown" else target]
 

@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
+from calibrate.job_frontier import FrontierSection, cannot_sweep
 from calibrate.job_oracle import OracleSection
-from calibrate.job_policy import AlternativeSection, Choice, PolicySection, same_name
+from calibrate.job_policy import Choice, PolicySection, same_name
 from calibrate.job_rules import VenueRules
 from calibrate.job_words import did_you_mean, in_words
 from calibrate.presets import Preset, with_preset
@@ -207,27 +208,6 @@ class SimulationSection(Section):
         return round(self.horizon_days * 86_400 / self.step_s)
 
 
-class FrontierSection(Section):
-    """Tolerances of the sweep, evenly spaced in logarithms, and the fresh paths that certify its points. `alternatives` are
-    measured as its points are. `x` and `y` are what the picture shows; the sweep is the same whatever it shows."""
-
-    loosest: Tolerance = 0.1
-    strictest: Tolerance = 1e-4
-    points: Annotated[Count, Field(ge=2, le=100)] = 9
-    paths: Annotated[Count, Field(ge=1_000)] = 200_000
-    x: Literal["max_leverage", "user_cost"] = "max_leverage"
-    y: Literal["insolvency_probability", "bad_debt_es"] = "insolvency_probability"
-    alternatives: list[AlternativeSection] = Field(default_factory=list, max_length=8)
-
-    @model_validator(mode="after")
-    def _order(self) -> "FrontierSection":
-        if self.strictest >= self.loosest:
-            raise ValueError(
-                f"`strictest` is {self.strictest:g} and `loosest` {self.loosest:g}; expected it to be smaller"
-            )
-        return self
-
-
 class ScenarioSection(Section):
     """Another world in which all limits must hold too: what differs from the job, by section. With a `share` in every scenario,
     how likely it is, limits hold on average over the scenarios instead; the job's own world has the rest."""
@@ -347,7 +327,8 @@ def parse_job(tables: dict[str, Any], place: str) -> Job:
 def _variants(job: Job, tables: dict[str, Any], place: str) -> dict[str, Job]:
     """The job as each scenario changes it; all problems of all scenarios are reported together."""
     made: dict[str, Job] = {}
-    problems = []
+    names = [scenario.name for scenario in job.scenarios]
+    problems = [Problem(f"{place}: {where}", message) for where, message in cannot_sweep(job.frontier, names)]
     for number, scenario in enumerate(job.scenarios):
         where = f"{place}: scenarios.{number}"
         if scenario.name in made:

@@ -32,9 +32,11 @@ from calibrate.easing import Easing, easing_of, forced
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
 from calibrate.export.native import Native
-from calibrate.frontier import FrontierPoint, Sweep, frontier
+from calibrate.frontier import FrontierPoint, Sweep, frontiers
+from calibrate.frontier_worlds import joined, own_world
 from calibrate.gradient import GradientCheck, check_gradients
 from calibrate.job import Job, LoadedJob, policy_problems
+from calibrate.job_frontier import OWN
 from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FreeParameter, Problem
 from calibrate.policy import Parameters
@@ -77,7 +79,8 @@ class Result(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """A frontier: one row a point, and what frontier.json says about the whole."""
+    """A frontier: one row a point, those under other scenarios below those of the job itself, and what frontier.json says about
+    the whole."""
 
     table: pd.DataFrame
     trade_off: dict[str, Any]
@@ -139,7 +142,7 @@ def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> 
 
 def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> Swept:
     """The frontier alone, as a folder with its tables and figures."""
-    from calibrate.figures import frontier_chart, save
+    from calibrate.figures import frontier_chart, save, scenarios_chart
 
     job = loaded.job
     with new_folder(output) as folder:
@@ -148,8 +151,10 @@ def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> Swept:
         problem = problem_of(loaded, assembled)
         swept = _swept(job, assembled, problem, {"incumbent": assembled.incumbent}, listener)
         _write_frontier(folder, swept)
-        axes = swept.trade_off["axes"]
-        save(frontier_chart(swept.table, job.name, job.simulation.horizon_days, **axes), folder / "frontier")
+        about, axes = (job.name, job.simulation.horizon_days), swept.trade_off["axes"]
+        save(frontier_chart(own_world(swept.table), *about, **axes), folder / "frontier")
+        if job.frontier.scenarios:
+            save(scenarios_chart(swept.table, *about, **axes), folder / "frontier_scenarios")
         write_text(folder / "run.toml", toml_text(_record(loaded, time.time() - started)))
     return swept
 
@@ -214,9 +219,10 @@ def _swept(job: Job, assembled: Assembled, problem: Problem, named: dict[str, Pa
         name: assembled.incumbent._replace(policy=policy_of(values, dtype))
         for name, values in job.alternatives().items()
     }
-    points = frontier(_unrestricted(problem, job), sweep_of(job), named | alternatives, listener)
-    table = frontier_table(points)
-    return Swept(table, _trade_off_json(job, table))
+    swept = _unrestricted(problem if job.frontier.scenarios else problem.each[0], job)
+    worlds = frontiers(swept, sweep_of(job), named | alternatives, listener)
+    tables = {name: frontier_table(points) for name, points in worlds.items()}
+    return Swept(joined(tables), _trade_off_json(job, tables))
 
 
 def _unrestricted(problem: Problem, job: Job) -> Problem:
@@ -341,7 +347,7 @@ def _recommended_json(
         "limits_doubled": None if easing is None else easing.if_doubled(),
     }
     certificate = recommendation.certificate
-    scenarios = ("the job's own", *(name for name, _ in problem.others))
+    scenarios = (OWN, *(name for name, _ in problem.others))
     if certificate is not None:
         content["certificate"] = {
             "paths": certificate.paths,
@@ -394,13 +400,18 @@ def frontier_table(points: list[FrontierPoint]) -> pd.DataFrame:
     return table
 
 
-def _trade_off_json(job: Job, table: pd.DataFrame) -> dict[str, Any]:
+def _trade_off_json(job: Job, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """About the frontier of the job's own world, and where others were swept, by name about theirs."""
     corner = {"max_leverage": NO_LEVERAGE, "insolvency_probability": job.frontier.loosest}
-    return {
-        "axes": {"x": job.frontier.x, "y": job.frontier.y},
-        "hypervolume": hypervolume(table, job.frontier.loosest).as_json() | {"reference": corner},
-        "standings": [standing.as_json() for standing in standings(table)],
+    told = {
+        name: {
+            "hypervolume": hypervolume(table, job.frontier.loosest).as_json() | {"reference": corner},
+            "standings": [standing.as_json() for standing in standings(table)],
+        }
+        for name, table in tables.items()
     }
+    content = {"axes": {"x": job.frontier.x, "y": job.frontier.y}} | told.pop(OWN)
+    return content | ({"scenarios": told} if told else {})
 
 
 def _write_frontier(folder: Path, swept: Swept) -> None:

@@ -38,6 +38,8 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
 
     steps = job.simulation.steps
     work = _work(problem, effort, sweep, len(job.frontier.alternatives), gradient_cost)
+    worlds = len(problem.each) if job.frontier.scenarios else 1
+    work["frontier"] *= worlds
     seconds = {name: paths * steps / rate for name, paths in work.items()}
     total = sum(seconds.values()) + _SECONDS_TO_COMPILE
     weighted = may_be_weighted(problem.constraints, problem.sampling)
@@ -60,7 +62,8 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
             f"{job.name}: {steps:,} steps of {job.simulation.step_s:g} s over {job.simulation.horizon_days:g} day(s)",
             f"free: {free}; limits: {limits}",
             f"search on {effort.optimiser_paths:,} paths, certificate on {effort.paths:,}, "
-            f"{len(sweep.tolerances)} frontier points on {sweep.paths:,} each",
+            f"{len(sweep.tolerances)} frontier points on {sweep.paths:,} each"
+            + (f", in each of {worlds} worlds" if worlds > 1 else ""),
             f"speed here: {rate / 1e6:.0f} million path-steps a second on {os.cpu_count()} cores",
             f"about {_minutes(total)} ({', '.join(f'{k} {_minutes(v)}' for k, v in seconds.items())}, the rest compiling); "
             f"about {memory / 1000:.1f} GB of memory",

@@ -27,3 +27,19 @@ class Silent:
 
     def status(self, text: str) -> None:
         del text
+
+
+class Under:
+    """A listener that says of everything under which scenario it is."""
+
+    def __init__(self, scenario: str, listener: Listener):
+        self._scenario, self._listener = scenario, listener
+
+    def stage(self, name: str, total: int) -> Callable[[int], None]:
+        return self._listener.stage(f"{self._scenario}: {name}", total)
+
+    def note(self, text: str) -> None:
+        self._listener.note(f"{self._scenario}: {text}")
+
+    def status(self, text: str) -> None:
+        self._listener.status(f"{self._scenario}: {text}")

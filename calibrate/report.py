@@ -17,7 +17,7 @@ import pandas as pd
 
 from calibrate import drawing, evidence_words, markup, wording
 from calibrate import report_words as words
-from calibrate.figures import frontier_chart, metrics_chart, sensitivity_chart
+from calibrate.figures import frontier_chart, metrics_chart, scenarios_chart, sensitivity_chart
 from calibrate.frontier_axes import subject
 from calibrate.report_data import (
     Axes,
@@ -29,6 +29,7 @@ from calibrate.report_data import (
     Run,
     read_run,
 )
+from calibrate.report_scenarios import in_every_scenario, tolerated_on_average
 from calibrate.report_style import STYLE
 from calibrate.run_folder import write_bytes
 from calibrate.trade_off_words import hypervolume_at_length, standing_at_length
@@ -52,7 +53,8 @@ def _charts(run: Run) -> dict[str, drawing.Drawable]:
     recommended = run.recommended
     free = [key for key, parameter in recommended.policy.items() if parameter.free]
     axes = run.trade_off.axes.model_dump()
-    frontier = frontier_chart(_judged(run), recommended.name, recommended.horizon_days, **axes, free=free)
+    about = (recommended.name, recommended.horizon_days)
+    frontier = frontier_chart(_judged(run, run.frontier), *about, **axes, free=free)
     proposed = run.proposed()
     measured = {"incumbent": run.metrics.incumbent.model_dump()} | (
         {run.role(): proposed.model_dump()} if proposed else {}
@@ -61,15 +63,20 @@ def _charts(run: Run) -> dict[str, drawing.Drawable]:
         "frontier": drawing.specification(frontier),
         "metrics": metrics_chart(measured, recommended.name),
     }
+    if run.trade_off.scenarios:
+        worlds = _judged(run, run.worlds)
+        if tolerated_on_average(recommended):
+            worlds["tolerance"] = worlds["tolerance"].where(worlds["label"] == "frontier")
+        charts["frontier_scenarios"] = scenarios_chart(worlds, *about, **axes)
     leading, elasticities = _leading(recommended), [entry.model_dump() for entry in recommended.sensitivities]
     if any(entry["of"] == leading and math.isfinite(entry["elasticity"]) for entry in elasticities):
         charts["sensitivities"] = sensitivity_chart(elasticities, recommended.name, of=leading)
     return charts
 
 
-def _judged(run: Run) -> pd.DataFrame:
+def _judged(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     """The frontier, with the proposed point named and judged by its own certificate."""
-    frontier, recommended = run.frontier.copy(), run.recommended
+    frontier, recommended = table.copy(), run.recommended
     row = frontier["label"] == "recommended"
     if run.proposed() is None:
         return frontier[~row]
@@ -94,6 +101,7 @@ def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Drawable) -> str
         "evidence": ("The evidence", _evidence(run.recommended)),
         "limits": ("What the limits cost", _limits(run)),
         "frontier": (subject(**axes).capitalize(), _trade_off(run, drawn["frontier"])),
+        "scenarios": ("The trade-off in every scenario", in_every_scenario(run, drawn.get("frontier_scenarios"))),
         "metrics": ("Losses, costs and margin", _all_metrics(run, drawn["metrics"])),
         "drivers": ("What the answer depends on", _drivers(run.recommended, drawn.get("sensitivities"))),
         "scope": ("What was assumed, and what is not covered", _scope()),

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 
 from calibrate import wording
 from calibrate.errors import Problem, raise_all
+from calibrate.frontier_worlds import SCENARIO, own_world
 
 Content = TypeVar("Content")
 # JSON has no "not a number"; writers use null.
@@ -33,6 +34,7 @@ NotNegative = Annotated[Number, AfterValidator(_not_negative)]
 
 REQUIRED_METRICS = ("insolvency_probability", "bad_debt")
 TEXT_COLUMNS = ("label", "certified", "dominated")
+OPTIONAL_TEXT_COLUMNS = (SCENARIO,)
 NUMBER_COLUMNS = (
     "tolerance",
     "insolvency_probability",
@@ -206,21 +208,29 @@ class Axes(BaseModel):
     y: Literal["insolvency_probability", "bad_debt_es"]
 
 
-class TradeOff(BaseModel):
-    """`frontier.json`."""
+class OfWorld(BaseModel):
+    """What is said about the frontier in one world."""
 
-    axes: Axes
     hypervolume: Hypervolume
     standings: list[Standing]
 
 
+class TradeOff(OfWorld):
+    """`frontier.json`: about the job's own world, and by name about its scenarios where those were swept too."""
+
+    axes: Axes
+    scenarios: dict[str, OfWorld] = {}
+
+
 class Run(NamedTuple):
     """A run folder. Only what was certified is called recommended; where nothing was feasible, nothing is proposed,
-    even if the search left behind something that it had tried."""
+    even if the search left behind something that it had tried. `frontier` is that of the job's own world, `worlds` the whole
+    table."""
 
     recommended: Recommended
     metrics: Metrics
     frontier: pd.DataFrame
+    worlds: pd.DataFrame
     trade_off: TradeOff
     record: dict[str, Any]
 
@@ -255,12 +265,9 @@ def read_run(folder: Path) -> Run:
         )
         problems.append(Problem(f"{folder / 'metrics.json'}: recommended", message))
     if trade_off is not None and frontier is not None:
-        absent = {standing.label for standing in trade_off.standings} - set(frontier["label"])
-        if absent:
-            message = (
-                f"names {', '.join(sorted(absent))}, of which frontier.csv has no row; run again into a new folder"
-            )
-            problems.append(Problem(f"{folder / 'frontier.json'}: standings", message))
+        for place, absent in _absent(trade_off, frontier):
+            message = f"names {', '.join(absent)}, of which frontier.csv has no row; run again into a new folder"
+            problems.append(Problem(f"{folder / 'frontier.json'}: {place}", message))
     lacking = [name for name in REQUIRED_METRICS if metrics is not None and name not in metrics.incumbent.metrics]
     if lacking:
         message = f"there is no {' and no '.join(lacking)}; expected all metrics of the parameters in force"
@@ -272,7 +279,14 @@ def read_run(folder: Path) -> Run:
     assert record is not None
     assert frontier is not None
     assert trade_off is not None
-    return Run(recommended, metrics, frontier, trade_off, record)
+    return Run(recommended, metrics, own_world(frontier), frontier, trade_off, record)
+
+
+def _absent(trade_off: TradeOff, frontier: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Where in frontier.json policies or scenarios are named that the table does not have."""
+    named = {standing.label for standing in trade_off.standings} - set(own_world(frontier)["label"])
+    swept = set(trade_off.scenarios) - set(frontier.get(SCENARIO, ()))
+    return [(place, sorted(names)) for place, names in (("standings", named), ("scenarios", swept)) if names]
 
 
 def _read(path: Path, parse: Callable[[str], Content], problems: list[Problem]) -> Content | None:
@@ -300,7 +314,7 @@ def _of_shortfall(table: pd.DataFrame) -> tuple[str, ...]:
 
 def _table(text: str) -> pd.DataFrame:
     # Text is kept as it stands: a label "NA" is a label.
-    types, empty = dict.fromkeys(TEXT_COLUMNS, str), ["", "nan", "NaN"]
+    types, empty = dict.fromkeys((*TEXT_COLUMNS, *OPTIONAL_TEXT_COLUMNS), str), ["", "nan", "NaN"]
     return pd.read_csv(io.StringIO(text), dtype=types, keep_default_na=False, na_values=empty)
 
 
@@ -313,7 +327,7 @@ def _checked(path: Path, table: pd.DataFrame, problems: list[Problem]) -> pd.Dat
         found.append(
             Problem(str(path), f"the table lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
         )
-    elif "incumbent" not in set(table["label"]):
+    elif "incumbent" not in set(own_world(table)["label"]):
         found.append(Problem(f"{path}: label", "there is no row for the incumbent, with which all others are compared"))
     for column in [column for column in numeric if column in table.columns]:
         numbers = pd.to_numeric(table[column], errors="coerce")

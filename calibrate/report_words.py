@@ -36,6 +36,16 @@ STANDINGS = (
     "below the line. A point is called beaten when another one offers at least as much leverage and its whole error bar lies lower."
 )
 
+SCENARIOS = (
+    "The same sweep in each of the job's scenarios by itself: what a venue could choose if it knew that this world were the "
+    "true one. The policies are the same in every panel. Where a scenario moves a policy up, it is less safe there; where the "
+    "line moves with it, no other choice of the parameters would have been much safer at that leverage."
+)
+
+SCENARIOS_ON_AVERAGE = (
+    "The tolerance holds on average over the scenarios, by their shares, and not in each of them; so no panel shows it."
+)
+
 LIMITS = (
     "Here is what could be gained by tolerating more. A limit that binds keeps the recommendation from being cheaper; easing "
     "one that does not bind buys nothing. What the search minimises is the margin, plus what liquidated users pay as far as "

@@ -164,6 +164,16 @@ def standing_lines(trade_off: dict[str, Any]) -> list[str]:
     return [standing_briefly(standing) for standing in trade_off["standings"]]
 
 
+def scenario_lines(trade_off: dict[str, Any]) -> list[str]:
+    """Where scenarios were swept, a line for what is and what may be in force under each of them."""
+    return [
+        f"{scenario}: {standing_briefly(standing)}"
+        for scenario, world in trade_off.get("scenarios", {}).items()
+        for standing in world["standings"]
+        if standing["label"] in ("incumbent", "recommended")
+    ]
+
+
 def hypervolume_line(trade_off: dict[str, Any]) -> str:
     return hypervolume_briefly(trade_off["hypervolume"])
 
