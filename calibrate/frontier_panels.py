@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 
 from calibrate import wording
-from calibrate.drawing import INK, PERCENT_LABELS, WIDTH, layered, log_ticks, styled
+from calibrate.drawing import INK, PERCENT_LABELS, ROLES, WIDTH, layered, log_ticks, styled
 from calibrate.frontier_axes import subject
 from calibrate.frontier_figure import (
     CERTIFIED,
@@ -110,8 +110,10 @@ def _heading(scenario: str) -> alt.Chart:
 
 def _legend(frontier: Frontier) -> dict[str, Any]:
     """Outline, filling and shape by what a point is: a kind of point of the sweep, or a policy with a name."""
-    named = {wording.role(label): look for label, look in looks_of_named(frontier.points["label"]).items()}
-    looks = frontier.kinds() | {entry: (colour, colour, shape) for entry, (colour, shape) in named.items()}
+    named = ROLES | looks_of_named(frontier.points["label"])
+    looks = frontier.kinds() | {
+        wording.role(label): (colour, colour, shape) for label, (colour, shape) in named.items()
+    }
     present = [entry for entry in looks if entry in set(frontier.points["entry"])]
     outlines, fills, shapes = (
         alt.Scale(domain=present, range=[looks[entry][part] for entry in present]) for part in range(3)

@@ -38,8 +38,8 @@ STANDINGS = (
 
 SCENARIOS = (
     "The same sweep in each of the job's scenarios by itself: what a venue could choose if it knew that this world were the "
-    "true one. The policies are the same in every panel. Where a scenario moves a policy up, it is less safe there; where the "
-    "line moves with it, no other choice of the parameters would have been much safer at that leverage."
+    "true one. The policies are the same in every panel. Where a scenario moves a policy up, it is less safe there; how far it "
+    "moves the line says what such a world costs whatever the parameters."
 )
 
 SCENARIOS_ON_AVERAGE = (

@@ -324,6 +324,7 @@ def test_nothing_from_a_file_becomes_markup(tmp_path: Path) -> None:
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert page.count("<script>") == page.count("</script>") == 2
+    assert 'id="scenarios"' not in page, "none was swept"
 
 
 def test_all_that_is_wrong_with_a_folder_is_said_at_once(tmp_path: Path) -> None:
