@@ -35,6 +35,7 @@ from calibrate.market.files import read_model
 from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
+from calibrate.rise_windows import windows
 from calibrate.shipped import shipped_folder, shipped_names
 from calibrate.simulate import Scenario
 from calibrate.units import BPS, HOURS_PER_YEAR, SECONDS_PER_YEAR, PerPath
@@ -83,6 +84,7 @@ def assemble(loaded: LoadedJob) -> Assembled:
             venue=_venue(job, margin, open_interest_usd, schedule, dtype),
             dt=jnp.asarray(job.simulation.step_s / SECONDS_PER_YEAR, dtype),
             steps=job.simulation.steps,
+            rise_windows=windows(job.rise_windows_days(), job.simulation.step_s),
         )
         one = jnp.asarray(1.0, dtype)
         return Assembled(scenario, Parameters(policy, World(one, one)), open_interest_usd)

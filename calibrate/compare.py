@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from calibrate.metrics import CONFIDENCE, mean, metrics_of, probability, quantile, upper_limit, user_cost
+from calibrate.rise_windows import METRICS as RISES
 from calibrate.simulate import Sample
 
 # With fewer paths on which the two differ, a normal interval for a mean of losses claims too much.
@@ -64,6 +65,7 @@ def contributions(sample: Sample, tail_level: float) -> dict[str, np.ndarray]:
         "margin_per_oi": v["initial_margin"],
         "max_leverage": 1 / margin - (v["initial_margin"] - margin) / margin**2,
         "margin_rise": v["margin_rise"],
+        **{name: v[name] for name in RISES if name in v},
     }
 
 

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from calibrate import weighing
 from calibrate.gradient import bandwidth
 from calibrate.metrics import Estimate, Values, expected_shortfall, frequency, mean, mean_of_loss, positive, upper_limit
+from calibrate.rise_windows import METRICS as RISES
 from calibrate.summary import Outcomes, Summary, total
 
 
@@ -267,6 +268,7 @@ MEANS: dict[str, tuple[tuple[str, ...], bool]] = {
     "false_liquidation_rate": (("false_liquidation",), False),
     "user_cost": (("penalty", "slippage"), False),
     "margin_rise": (("margin_rise",), False),
+    **{name: ((name,), False) for name in RISES},
     "margin_peak_to_trough": (("margin_peak_to_trough",), False),
 }
 SHORTFALLS = {"bad_debt_es": "bad_debt", "fund_draw_es": "fund_draw", "socialised_loss_es": "socialised_loss"}

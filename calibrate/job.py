@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from calibrate import rise_windows
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_frontier import FrontierSection, cannot_sweep
@@ -146,7 +147,8 @@ class ObjectiveSection(Section):
 
 class ConstraintsSection(Section):
     """Upper limits over the horizon. Losses, draws and costs are shares of open interest, or in USD where the key says so;
-    `_es` is the expected shortfall beyond `simulation.tail_level`. The last two bound how much the margin swings."""
+    `_es` is the expected shortfall beyond `simulation.tail_level`. The last five bound how much the margin swings: its rises over
+    the whole horizon or within so many days, and its highest over its lowest."""
 
     insolvency_probability: Tolerance | None = None
     account_insolvency_rate: Tolerance | None = None
@@ -159,6 +161,9 @@ class ConstraintsSection(Section):
     false_liquidation_rate: Tolerance | None = None
     user_cost: Tolerance | None = None
     margin_rise: Tolerance | None = None
+    margin_rise_1d: Tolerance | None = None
+    margin_rise_5d: Tolerance | None = None
+    margin_rise_30d: Tolerance | None = None
     margin_peak_to_trough: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
@@ -176,7 +181,8 @@ class ConstraintsSection(Section):
 class SimulationSection(Section):
     """`paths` are those of the certificate; the optimiser uses `optimiser_paths`, at most a tenth of them. With `sampling =
     "auto"` paths are drawn more often from where losses are, with weights that make up for it, wherever a pilot says that this
-    helps; "plain" and "importance" decide it beforehand."""
+    helps; "plain" and "importance" decide it beforehand. Rises of the margin are measured within `margin_rise_windows_days`, and
+    within the windows that limits are about."""
 
     horizon_days: Positive = 1.0
     step_s: Positive = 60.0
@@ -187,6 +193,7 @@ class SimulationSection(Section):
     sampling: Literal["auto", "plain", "importance"] = "auto"
     tail_level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    margin_rise_windows_days: list[Literal[1, 5, 30]] = Field(default_factory=list, max_length=3)
 
     @model_validator(mode="after")
     def _sizes(self) -> "SimulationSection":
@@ -250,6 +257,10 @@ class Job(Section):
         """The whole policy of every named alternative, by its name."""
         incumbent = {key: choice.value for key, choice in self.policy.choices().items()}
         return {entry.name: incumbent | entry.settings() for entry in self.frontier.alternatives}
+
+    def rise_windows_days(self) -> tuple[int, ...]:
+        """Within which windows rises of the margin are watched."""
+        return rise_windows.asked(self.simulation.margin_rise_windows_days, self.constraints.limits())
 
     def shares_of_scenarios(self) -> tuple[float, ...] | None:
         """How likely the job's own world and each scenario is; None where limits must hold in each."""
@@ -377,12 +388,16 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
             wrong.append(
                 (where, f"is {delay_s:g} s, longer than the horizon of {horizon_s:g} s; nothing would be seen of it")
             )
+    simulation, limits = job.simulation, tuple(job.constraints.limits())
+    wrong += rise_windows.not_watchable(
+        simulation.margin_rise_windows_days, limits, simulation.horizon_days, simulation.step_s
+    )
     wrong += without_effect(job.policy, job.venue.highest_margin_bps)
-    if job.simulation.sampling == "plain":
-        limit, simulation = job.constraints.insolvency_probability, job.simulation
+    if simulation.sampling == "plain":
+        limit = job.constraints.insolvency_probability
         if message := cannot_be_shown(limit, simulation.paths, simulation.confidence):
             wrong.append(("constraints.insolvency_probability", message))
-    wrong += shares_told([scenario.share for scenario in job.scenarios], tuple(job.constraints.limits()))
+    wrong += shares_told([scenario.share for scenario in job.scenarios], limits)
     incumbent = {key: choice.value for key, choice in job.policy.choices().items()}
     alternatives = enumerate(job.alternatives().values())
     policies = [("policy", incumbent), *((f"frontier.alternatives.{i}", values) for i, values in alternatives)]

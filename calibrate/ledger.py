@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from calibrate.closes import Closes
 from calibrate.extremes import larger, smaller
 from calibrate.policy import Policy
-from calibrate.units import PerPath, Scalar
+from calibrate.rise_windows import Window
+from calibrate.rises import Rise, risen, start_rise
+from calibrate.units import Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments, Reserves, pay, start_reserves
 from calibrate.venue.incentive import KeeperReward
@@ -42,15 +44,17 @@ class Tally(NamedTuple):
     adl_loss: PerPath | None
     adl_rate: PerPath | None
     fund_income: PerPath | None
+    rises: tuple[Rise, ...]
 
 
-def start_tally(venue: Venue, like: PerPath) -> Tally:
+def start_tally(venue: Venue, windows: tuple[Window, ...], like: PerPath) -> Tally:
     zero, huge = jnp.zeros_like(like), jnp.full_like(like, 1e9)
     backstop = venue.backstop
     vaulted = backstop is not None and backstop.vault is not None
     deleverages = backstop is not None and backstop.deleverages
-    sums = {name: zero for name in Tally._fields if name != "reserves"}
-    return Tally(**sums, reserves=start_reserves(venue.fund, backstop, like))._replace(
+    sums = {name: zero for name in Tally._fields if name not in ("reserves", "rises")}
+    rises = tuple(start_rise(window, like) for window in windows)
+    return Tally(**sums, reserves=start_reserves(venue.fund, backstop, like), rises=rises)._replace(
         margin_lowest=huge,
         closest=-huge,
         distance=-huge,
@@ -103,6 +107,12 @@ def tallied(
         fund_income=None if tally.fund_income is None else tally.fund_income + income,
     )
     return _met(tally, closes.bad_debt, closes.distance, losers, policy, venue)
+
+
+def watched(tally: Tally, windows: tuple[Window, ...], required: PerPath, index: Index) -> Tally:
+    """Enter a step's initial requirement in the windows within which its rises are watched."""
+    rises = zip(tally.rises, windows, strict=True)
+    return tally._replace(rises=tuple(risen(rise, window, required, index) for rise, window in rises))
 
 
 def settled_at_the_end(

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import beta, binom, norm
 
 from calibrate import weighing
+from calibrate.rise_windows import METRICS as RISES
 from calibrate.simulate import OPTIONAL_FIELDS, Sample
 from calibrate.summary import Outcomes, Summary, total
 
@@ -185,7 +186,7 @@ def metrics_of(sample: Sample, tail_level: float) -> dict[str, Estimate]:
         f"fund_draw_es_{at}": expected_shortfall(v["fund_draw"], tail_level, w),
         "socialised_loss": mean_of_loss(v["socialised_loss"], w),
         f"socialised_loss_es_{at}": expected_shortfall(v["socialised_loss"], tail_level, w),
-        **{name: mean_of_loss(v[name], w) for name in OPTIONAL_FIELDS if name in v},
+        **{name: mean_of_loss(v[name], w) for name in OPTIONAL_FIELDS if name in v and name not in RISES},
         "liquidated": mean_of_loss(v["liquidated"], w),
         f"liquidations_at_risk_{at}": quantile(v["liquidated"], tail_level, w),
         "user_cost": mean(user_cost(v), w),
@@ -194,4 +195,5 @@ def metrics_of(sample: Sample, tail_level: float) -> dict[str, Estimate]:
         "max_leverage": inverse(margin),
         "margin_peak_to_trough": mean(v["margin_peak_to_trough"], w),
         "margin_rise": mean(v["margin_rise"], w),
+        **{name: mean(v[name], w) for name in RISES if name in v},
     }

@@ -29,7 +29,7 @@ from calibrate.front import (
     step_fronts,
 )
 from calibrate.front_state import FrontState, MarketNow, start_fronts
-from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied
+from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied, watched
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.market import Market, MarketState
 from calibrate.market.model import StepShocks, relative_likelihood
@@ -37,6 +37,7 @@ from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
 from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
 from calibrate.policy import Parameters, Policy, with_values
 from calibrate.processes import current_crew
+from calibrate.rise_windows import Window
 from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, path_ids, seed_words, shocks_of_steps
 from calibrate.spread import in_order
@@ -45,7 +46,8 @@ from calibrate.venue import Venue
 
 
 class Scenario(eqx.Module):
-    """Everything that is simulated but the policy: the world and the venue's rules, and the time grid (`dt` in years)."""
+    """Everything that is simulated but the policy: the world and the venue's rules, and the time grid (`dt` in years); and within
+    which windows rises of the margin are watched."""
 
     market: Market
     oracle: Oracle
@@ -54,6 +56,7 @@ class Scenario(eqx.Module):
     venue: Venue
     dt: Scalar
     steps: int = eqx.field(static=True)
+    rise_windows: tuple[Window, ...] = eqx.field(static=True, default=())
 
     @property
     def dtype(self) -> np.dtype:
@@ -66,9 +69,10 @@ class Outcome(NamedTuple):
     `distance` is the signed distance to insolvency: positive exactly where losses exceeded the insurance fund, continuous
     through zero. `bad_debt` includes `open_deficit`, the deficits of accounts still open at the horizon. `initial_margin` is
     the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The three
-    fields up to `returned` say where the closed accounts' money came from and went. What follows belongs to layers behind the
-    insurance fund (`venue/backstop.py`), None where the venue does not have them. `log_likelihood` is zero; its derivative in
-    `World.jump_rate_scale` is what derivatives along a path miss (`gradient.score_gradient`).
+    fields up to `returned` say where the closed accounts' money came from and went. `log_likelihood` is zero; its derivative in
+    `World.jump_rate_scale` is what derivatives along a path miss (`gradient.score_gradient`). The draws and rates after it belong
+    to layers behind the insurance fund (`venue/backstop.py`), the last three fields are the largest rises of the requirement
+    within 1, 5 and 30 days (`rises.py`); these are None where the venue does not have them or nobody asked.
     """
 
     distance: PerPath
@@ -94,6 +98,9 @@ class Outcome(NamedTuple):
     vault_draw: PerPath | None = None
     adl_loss: PerPath | None = None
     adl_rate: PerPath | None = None
+    margin_rise_1d: PerPath | None = None
+    margin_rise_5d: PerPath | None = None
+    margin_rise_30d: PerPath | None = None
 
 
 class PathState(NamedTuple):
@@ -128,7 +135,7 @@ def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tupl
         fronts=start_fronts(scenario.book, scenario.venue, normal),
         mid=zero + 1,
         margin=margin,
-        tally=start_tally(scenario.venue, normal),
+        tally=start_tally(scenario.venue, scenario.rise_windows, normal),
         log_likelihood=None if world.jump_rate_scale is None else zero,
     )
     return state, scale
@@ -187,6 +194,7 @@ def step(
     losers = losers_of(scenario.book, fronts, closes)
     required = scenario.book.average(venue.initial(policy, margin))
     tally, payments = tallied(state.tally, closes, slippage, losers, policy, required, venue, dt)
+    tally = watched(tally, scenario.rise_windows, required, index)
     fronts, sold = deleveraged(scenario.book, fronts, payments, closes.sold, mid)
     flow = market_after(liquidity, flow, sold)
     likelihood = None if state.log_likelihood is None else state.log_likelihood + relative_likelihood(shocks)
@@ -232,6 +240,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
         vault_draw=tally.vault_draw,
         adl_loss=tally.adl_loss,
         adl_rate=tally.adl_rate,
+        **{window.metric: rise.largest for window, rise in zip(scenario.rise_windows, tally.rises, strict=True)},
     )
 
 

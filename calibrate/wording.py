@@ -46,6 +46,9 @@ METRICS = {
     "max_leverage": ("Highest leverage", "Allowed at the initial margin, on average."),
     "margin_peak_to_trough": ("Margin, highest over lowest", "How much the requirement moves within the horizon."),
     "margin_rise": ("Largest rise of the margin", "Within the horizon: what a user may be asked to top up."),
+    "margin_rise_1d": ("Largest rise within a day", "Of the initial margin, anywhere within the horizon."),
+    "margin_rise_5d": ("Largest rise within 5 days", "Of the initial margin, anywhere within the horizon."),
+    "margin_rise_30d": ("Largest rise within 30 days", "Of the initial margin, anywhere within the horizon."),
 }
 MULTIPLES = ("max_leverage", "margin_peak_to_trough")
 NOT_OF_OPEN_INTEREST = ("insolvency_probability", *MULTIPLES)

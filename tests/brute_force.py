@@ -123,6 +123,8 @@ class Rules:
     fund_cap_refill_per_year: float = 0.0
     vault: float = 0.0
     deleverages: bool = False
+    # 8. Windows within which rises of the margin are watched: their names and steps
+    rise_windows: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -456,7 +458,18 @@ class Margin:
             "margin_mean": float(charged.mean()),
             "margin_peak_to_trough": float(charged.max() / charged.min()),
             "margin_rise": float(np.max(charged - np.minimum.accumulate(charged))),
+            **{name: rise_within(charged, steps) for name, steps in self.rules.rise_windows},
         }
+
+
+def rise_within(charged: np.ndarray, window: int) -> float:
+    """8. The largest rise above any earlier value that the window, laid out in blocks of steps, reaches back to."""
+    block = math.ceil(window / 24)
+    rises = []
+    for t, value in enumerate(charged, start=1):
+        first = max((t - 1) // block - math.ceil(window / block), 0) * block + 1
+        rises.append(value - charged[first - 1 : t].min())
+    return max(rises)
 
 
 class Book:

@@ -19,6 +19,7 @@ from calibrate.liquidity import Liquidity
 from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
+from calibrate.rise_windows import Window
 from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 from calibrate.simulate import Scenario
 from calibrate.units import SECONDS_PER_YEAR
@@ -186,7 +187,9 @@ class Case:
                 calls=MarginCalls(f(r.warning), f(r.top_up), delay_of(r.response_steps)) if r.top_up else None,
             )
             book = self.book.continuum(self.dtype)
-            return Scenario(self._market(f), self._oracle(f), liquidity, book, venue, f(r.step_years), self.steps)
+            windows = tuple(Window(*window) for window in r.rise_windows)
+            market, oracle = self._market(f), self._oracle(f)
+            return Scenario(market, oracle, liquidity, book, venue, f(r.step_years), self.steps, windows)
 
     def _backstop(self, f) -> Backstop | None:
         """Each layer only where the rules give it money, as a venue without it has none."""
