@@ -2,7 +2,8 @@
 
 A window is cut into blocks (`rise_windows.py`). Kept are the lowest requirement of each whole block that the window may reach
 into, and of the block that is under way; the lowest of the former changes only where a block begins. So a step costs three
-comparisons and one number written, whatever the length of the window, and a path keeps `blocks + 3` numbers.
+comparisons, whatever the length of the window, and a path keeps `blocks + 3` numbers, all but three of which are looked at only
+where a block begins.
 
 The window so made begins where a block begins: it is never shorter than asked for and never longer than `Window.longest` steps.
 The largest rise within it therefore lies between those within the shortest and the longest of these: it errs to the safe side, by
@@ -38,9 +39,16 @@ def start_rise(window: Window, like: PerPath) -> Rise:
 
 def risen(rise: Rise, window: Window, required: PerPath, index: Index) -> Rise:
     """Enter the requirement of a step, counted from 0."""
-    begins = index % window.block == 0
-    # All paths begin a block at once, so the ring is read through in one step of many only.
-    whole = lax.cond(begins, lambda: jnp.min(rise.ring, axis=0), lambda: rise.whole)
-    current = jnp.where(begins, required, smaller(rise.current, required))
-    ring = lax.dynamic_update_index_in_dim(rise.ring, current, index // window.block % window.blocks, axis=0)
+
+    def next_block() -> tuple[Array, PerPath, PerPath]:
+        ring = lax.dynamic_update_index_in_dim(
+            rise.ring, rise.current, (index // window.block - 1) % window.blocks, axis=0
+        )
+        return ring, jnp.min(ring, axis=0), required
+
+    def same_block() -> tuple[Array, PerPath, PerPath]:
+        return rise.ring, rise.whole, smaller(rise.current, required)
+
+    # All paths begin a block at once. Elsewhere the ring is not touched, and so not copied.
+    ring, whole, current = lax.cond(index % window.block == 0, next_block, same_block)
     return Rise(ring, whole, current, larger(rise.largest, required - smaller(whole, current)))
