@@ -17,7 +17,7 @@ from calibrate.oracle import ContinuousOracle
 from calibrate.policy import Parameters
 from calibrate.sampling import PlainSampling, longest_divisor
 from calibrate.shocks import PathIds, Seed, path_ids, seed_words, shocks_of_steps
-from calibrate.simulate import PathState, Scenario, start, step
+from calibrate.simulate import PathState, Scenario, finish, start, step
 from calibrate.units import Index, PerPath
 
 # At most so many moments are looked at.
@@ -27,7 +27,7 @@ MOST_POINTS = 600
 class Course(NamedTuple):
     """What stood at evenly spaced moments, the last of them the horizon: price relative to the start, and its lowest and highest since
     the moment before; maintenance margin; and, counted from the start and as shares of initial open interest, what was
-    liquidated, bad debt, and what liquidated users paid."""
+    liquidated, bad debt with the deficits of accounts open at that moment, and what liquidated users paid."""
 
     price: Float[Array, "point path"]
     lowest: Float[Array, "point path"]
@@ -69,8 +69,8 @@ def _course(scenario: Scenario, parameters: Parameters, seed: Seed, ids: PathIds
 
         steps = every * number + jnp.arange(every)
         (state, lowest, highest), _ = lax.scan(one, (state, state.mid, state.mid), steps)
-        tally = state.tally
-        cost = tally.penalty + tally.slippage
-        return state, Course(state.mid, lowest, highest, state.margin, tally.liquidated_share, tally.bad_debt, cost)
+        now = finish(scenario, parameters, scale, state)
+        cost = now.penalty + now.slippage
+        return state, Course(state.mid, lowest, highest, state.margin, now.liquidated_share, now.bad_debt, cost)
 
     return lax.scan(to_point, first, jnp.arange(scenario.steps // every))[1]

@@ -34,11 +34,11 @@ def replay_chart(table: pd.DataFrame, name: str, history: str, paths: int) -> al
     """What happened to price, margin, accounts and money? `table` is that of `course_table`."""
     panels = [
         _panel(table, "Price", [("price", BLUE, "lowest_low", "highest_high")], percent=False, zero=False),
-        _panel(table, "Maintenance margin", [("margin", INK, "margin_low", "margin_high")]),
-        _panel(table, "Liquidated, of open interest", [("liquidated", GREEN, "liquidated_low", "liquidated_high")]),
+        _panel(table, "Margin, % of notional", [("margin", INK, "margin_low", "margin_high")]),
+        _panel(table, "Liquidated, % of OI", [("liquidated", GREEN, "liquidated_low", "liquidated_high")]),
         _panel(
             table,
-            "Losses, of open interest",
+            "Losses, % of OI",
             [
                 ("user_cost", ORANGE, "user_cost_low", "user_cost_high"),
                 ("bad_debt", VERMILLION, "bad_debt_low", "bad_debt_high"),
@@ -48,10 +48,12 @@ def replay_chart(table: pd.DataFrame, name: str, history: str, paths: int) -> al
         ),
     ]
     subtitle = [
-        f"{history}, {paths:,} ways through its bars. Lines are medians, bands reach from the 5th to the 95th percentile;",
-        "that of the price takes in lows and highs. Liquidations and losses are counted from the start.",
+        f"{history}.",
+        f"Lines are medians over {paths:,} ways through its bars, bands their 5th to 95th percentile, lows and highs included.",
+        "Margin is that for maintenance. Bad debt includes what open accounts would owe at that moment. OI: open interest at the start.",
     ]
-    return styled(alt.vconcat(*panels, spacing=14), f"{name}: a real history replayed", subtitle)
+    stacked = alt.vconcat(*panels, spacing=14).resolve_scale(color="independent")
+    return styled(stacked, f"{name}: a real history replayed", subtitle)
 
 
 def _panel(
@@ -70,10 +72,14 @@ def _panel(
     )
     shared: dict[str, Any] = {
         "scale": alt.Scale(zero=zero, nice=True),
-        "axis": alt.Axis(title=f"{title}, %" if percent else title, tickCount=4, minExtent=44),
+        "axis": alt.Axis(title=title, tickCount=4, minExtent=44),
     }
     kinds = list(dict.fromkeys(rows["what"]))
-    legend = alt.Legend(title=None, orient="top-left", symbolType="stroke") if len(kinds) > 1 else None
+    legend = (
+        alt.Legend(title=None, orient="top-left", symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2)
+        if len(kinds) > 1
+        else None
+    )
     colour = alt.Color("what:N", scale=alt.Scale(domain=kinds, range=[one[1] for one in series]), legend=legend)
     base = alt.Chart(rows).encode(x=alt.X("moment:T", axis=clock, scale=alt.Scale(type="utc")), color=colour)
     band = base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **shared), y2="high:Q")

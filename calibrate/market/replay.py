@@ -1,10 +1,10 @@
 """Replay of a real history: every path meets the same bars, and draws its own way through each of them.
 
 In a bar the price starts at the open, goes to the high and the low in an order that is drawn with its probability given the bar
-(`intrabar.py`), and ends at the close. The bar's time is shared among the three legs in proportion to their lengths, each but the
-middle one times a lognormal number: a Brownian motion that is known to cover a long distance in a given time does so at an even pace,
-give or take what `_PACE` says. Within a leg it is a Brownian bridge at the bar's own volatility, kept between low and high. So the
-spread over paths is what the bars leave open, and nothing else.
+(`intrabar.py`), and ends at the close. The bar's time is shared among the three legs in proportion to their lengths, those before and
+after the two extremes times a lognormal number each: a rule that comes near to when a Brownian motion is at its extremes. Within
+a leg it is a Brownian bridge at the bar's own volatility, kept between low and high. So the spread over paths is what the bars leave
+open, and nothing else.
 
 A bar is made of whole steps. All four prices are met exactly at ends of steps where there are three or more; with one or two, only
 the close is. Between the ends of steps nothing happens. The volatility that depth follows is estimated from the bars before the
@@ -26,9 +26,10 @@ from calibrate.units import Index, PerPath, Scalar
 
 # Fewest steps in which a bar can go to both of its extremes and to its close.
 LEAST_STEPS = 3
-# Standard deviation of the logarithm of a leg's pace: that of the time at which a Brownian motion is half way along a route of 3.3
-# of its standard deviations, as long as that through a typical bar.
-_PACE = 0.7
+# The outer legs, from the open and to the close, take so much longer for their length than the one between the extremes, in the median,
+# and their logarithms vary by so much. Over all bars of a Brownian motion, the times of both extremes then have their means and
+# standard deviations within a few per cent (tests/test_intrabar.py).
+_OUTER, _PACE = 1.15, 1.1
 # Annual, and nothing: between steps there is no more to see. The derivative of a bridge's extremes needs it to be positive.
 _STILL = 1e-3
 
@@ -122,8 +123,8 @@ class Replay(Volatility):
             return Route(high_first, nowhere, nowhere)
         high, low = self.high[bar], self.low[bar]
         first, second = jnp.where(high_first, high, low), jnp.where(high_first, low, high)
-        begin = jnp.abs(first - self.open[bar]) * jnp.exp(_PACE * shocks.volatility_normal)
-        end = jnp.abs(self.close[bar] - second) * jnp.exp(_PACE * shocks.third_normal)
+        begin = _OUTER * jnp.abs(first - self.open[bar]) * jnp.exp(_PACE * shocks.volatility_normal)
+        end = _OUTER * jnp.abs(self.close[bar] - second) * jnp.exp(_PACE * shocks.third_normal)
         whole = begin + (high - low) + end
         steps = self.steps_per_bar / jnp.where(whole > 0, whole, 1.0)
         # A close that is the second turning point is met at the end; otherwise it has a step of its own.
