@@ -25,8 +25,8 @@ MOST_POINTS = 600
 
 
 class Course(NamedTuple):
-    """What stood at evenly spaced moments, the last of them the horizon: price relative to the start, and its lowest and highest since
-    the moment before; maintenance margin; and, counted from the start and as shares of initial open interest, what was
+    """What stood at evenly spaced moments, the last of them the horizon: price relative to the start, and its lowest and highest
+    since the moment before; maintenance margin; and, counted from the start and as shares of initial open interest, what was
     liquidated, bad debt with the deficits of accounts open at that moment, and what liquidated users paid."""
 
     price: Float[Array, "point path"]
@@ -43,7 +43,7 @@ def course(scenario: Scenario, parameters: Parameters, *, seed: int, paths: int)
     every = scenario.steps // longest_divisor(scenario.steps, MOST_POINTS)
     with jax.enable_x64(scenario.dtype == np.float64):
         seen = _course(scenario, parameters, seed_words(seed), path_ids(np.arange(paths)), every)
-    return Course(*(np.asarray(values) for values in seen))
+    return seen
 
 
 @eqx.filter_jit

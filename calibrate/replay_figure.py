@@ -50,7 +50,7 @@ def replay_chart(table: pd.DataFrame, name: str, history: str, paths: int) -> al
     subtitle = [
         f"{history}.",
         f"Lines are medians over {paths:,} ways through its bars, bands their 5th to 95th percentile, lows and highs included.",
-        "Margin is that for maintenance. Bad debt includes what open accounts would owe at that moment. OI: open interest at the start.",
+        "Margin is that for maintenance. Bad debt counts what open accounts would lack at that moment. OI: open interest.",
     ]
     stacked = alt.vconcat(*panels, spacing=14).resolve_scale(color="independent")
     return styled(stacked, f"{name}: a real history replayed", subtitle)

@@ -192,7 +192,7 @@ def test_extremes_come_when_they_do_in_a_brownian_motion(brownian) -> None:
     variance = range_variance(zero, high, low, close)
     first = probability_high_first(zero, high, low, close, variance)
     columns = zero, high, low, close, first, np.sqrt(variance), np.append(zero, 0), 1.0
-    replay = Replay(*(jnp.asarray(column, SINGLE) for column in columns), 1000)
+    replay = Replay(*(jnp.asarray(column, SINGLE) for column in columns), steps_per_bar=1000)
     rng = np.random.default_rng(8)
     normals = [jnp.asarray(rng.standard_normal(bars), SINGLE) for _ in range(2)]
     shocks = StepShocks(None, normals[0], None, None, normals[1], None, jnp.asarray(rng.random(bars), SINGLE))

@@ -80,8 +80,8 @@ def _passage(begin: np.ndarray, end: np.ndarray, clock: np.ndarray) -> np.ndarra
 
 
 def known_variance(earlier: Candles | None, candles: Candles, usual: float) -> np.ndarray:
-    """Annual variance as the bars before each one tell it, and last as all of them do: one value more than there are bars. Bars count
-    by range and by the step from the close before, and are forgotten exponentially. At first it is `usual`."""
+    """Annual variance as the bars before each one tell it, and last as all of them do: one value more than there are bars. Bars
+    count by range and by the step from the close before, and are forgotten exponentially. At first it is `usual`."""
     parts = [candles] if earlier is None else [earlier, candles]
     opened, high, low, close = (
         np.log(np.concatenate([getattr(part, name) for part in parts])) for name in ("open", "high", "low", "close")

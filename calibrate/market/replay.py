@@ -1,10 +1,10 @@
 """Replay of a real history: every path meets the same bars, and draws its own way through each of them.
 
-In a bar the price starts at the open, goes to the high and the low in an order that is drawn with its probability given the bar
-(`intrabar.py`), and ends at the close. The bar's time is shared among the three legs in proportion to their lengths, those before and
-after the two extremes times a lognormal number each: a rule that comes near to when a Brownian motion is at its extremes. Within
-a leg it is a Brownian bridge at the bar's own volatility, kept between low and high. So the spread over paths is what the bars leave
-open, and nothing else.
+In a bar the price starts at the open, goes to the high and the low in an order that is drawn with its probability given the
+bar (`intrabar.py`), and ends at the close. The bar's time is shared among the three legs in proportion to their lengths, those
+before and after the two extremes times a lognormal number each: a rule that comes near to when a Brownian motion is at its
+extremes. Within a leg it is a Brownian bridge at the bar's own volatility, kept between low and high. So the spread over paths is
+what the bars leave open, and nothing else.
 
 A bar is made of whole steps. All four prices are met exactly at ends of steps where there are three or more; with one or two, only
 the close is. Between the ends of steps nothing happens. The volatility that depth follows is estimated from the bars before the
@@ -26,9 +26,9 @@ from calibrate.units import Index, PerPath, Scalar
 
 # Fewest steps in which a bar can go to both of its extremes and to its close.
 LEAST_STEPS = 3
-# The outer legs, from the open and to the close, take so much longer for their length than the one between the extremes, in the median,
-# and their logarithms vary by so much. Over all bars of a Brownian motion, the times of both extremes then have their means and
-# standard deviations within a few per cent (tests/test_intrabar.py).
+# The outer legs, from the open and to the close, take so much longer for their length than the one between the extremes, in the
+# median, and their logarithms vary by so much. Over all bars of a Brownian motion, the times of both extremes then have their
+# means and standard deviations within a few per cent (tests/test_intrabar.py).
 _OUTER, _PACE = 1.15, 1.1
 # Annual, and nothing: between steps there is no more to see. The derivative of a bridge's extremes needs it to be positive.
 _STILL = 1e-3
@@ -53,9 +53,9 @@ class ReplayState(NamedTuple):
 
 
 class Replay(Volatility):
-    """`open` to `close` are log-prices of the bars relative to the first open, `sd` is the standard deviation of a bar's return, `known`
-    the annual variance that the bars before each one tell, with one value more. `usual_variance` is what depth and margins
-    call usual."""
+    """`open` to `close` are log-prices of the bars relative to the first open, `sd` is the standard deviation of a bar's return,
+    `known` the annual variance that the bars before each one tell, with one value more. `usual_variance` is what depth and
+    margins call usual."""
 
     needs = Needs(third_normal=True, block_uniform=True)
     driven_by_normals = False
@@ -136,14 +136,18 @@ class Replay(Volatility):
 
 def replay_of(bars: Bars, known: np.ndarray, usual_variance: float, steps_per_bar: int, dtype: np.dtype) -> Replay:
     """The market that replays the bars, each in so many steps."""
-    columns = (
-        bars.open,
-        bars.high,
-        bars.low,
-        bars.close,
-        bars.high_first,
-        np.sqrt(bars.variance),
-        known,
-        usual_variance,
+
+    def column(values: np.ndarray | float) -> Array:
+        return jnp.asarray(values, dtype)
+
+    return Replay(
+        column(bars.open),
+        column(bars.high),
+        column(bars.low),
+        column(bars.close),
+        column(bars.high_first),
+        column(np.sqrt(bars.variance)),
+        column(known),
+        column(usual_variance),
+        steps_per_bar,
     )
-    return Replay(*(jnp.asarray(column, dtype) for column in columns), steps_per_bar)
