@@ -43,8 +43,10 @@ def read_market(path: Path, symbol: str | None) -> Candles:
         return read_candles(path, allow_gaps=True, where=where)
     except UserError as error:
         if any("another row has too" in problem.message for problem in error.problems):
-            todo = "does the file hold several markets? Name one, as SYMBOL or COLUMN=VALUE,COLUMN=VALUE"
-            raise UserError([*error.problems, Problem(str(path), todo)]) from None
+            # What else is said of such rows, such as that they are not in order, follows from this.
+            found = "found several rows of the same time with other prices, as files of several markets have them"
+            todo = "name one of them, as SYMBOL or COLUMN=VALUE,COLUMN=VALUE (venue=binance,symbol=ETHUSDT)"
+            raise UserError([Problem(str(path), f"{found}; {todo}")]) from None
         raise
 
 
