@@ -68,7 +68,13 @@ def _panel(
 ) -> alt.LayerChart:
     rows = pd.concat([_rows(table, *one, 100.0 if percent else 1.0, names or {}) for one in series])
     clock = alt.Axis(
-        title="UTC" if last else None, labels=last, ticks=last, format="%d %b %H:%M", tickCount=8, grid=True
+        title="UTC" if last else None,
+        labels=last,
+        ticks=last,
+        format="%d %b %H:%M",
+        tickCount=8,
+        grid=True,
+        labelOverlap=True,
     )
     shared: dict[str, Any] = {
         "scale": alt.Scale(zero=zero, nice=True),
