@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
+from calibrate.assemble_replay import replaying
 from calibrate.assemble_rules import (
     backstop_of,
     by_size,
@@ -106,6 +107,11 @@ def policy_in_human_units(policy: Policy) -> dict[str, float]:
 
 
 def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
+    law = _law_of(loaded, dtype)
+    return law if loaded.job.market.replay is None else replaying(law, loaded, dtype)
+
+
+def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
     section = loaded.job.market
     if section.volatility is not None:
         return Market(ConstantVolatility(jnp.asarray(section.volatility, dtype)), jnp.asarray(0.0, dtype))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from calibrate import cli_data, cli_fit, cli_venues
-from calibrate.errors import UserError
+from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible as _interruptible
 from calibrate.interruption import stop_at_once as _stop_at_once
 
@@ -111,25 +111,53 @@ def simulate(
     job: JobFile,
     set_: Overrides = None,
     policy: Annotated[Path | None, typer.Option(help="A recommended.json to use instead of the incumbent.")] = None,
+    market: Annotated[
+        str | None,
+        typer.Option(
+            metavar="replay:FILE[:SYMBOL]", help="Put the policy through a real history of candles.", show_default=False
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Where the replay begins, a date or time in UTC.", show_default=False)
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Where it ends.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to create, of a replay.", show_default=False)
+    ] = None,
     processes: Processes = 1,
     coordinator: Coordinator = None,
     process_id: ProcessId = None,
     process_count: ProcessCount = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the incumbent policy, or another one: every metric with its standard error."""
-    loaded = _load(job, set_, quiet=bool(process_id))
+    """Measure the incumbent policy, or another one: every metric with its standard error.
+
+    In a replay, also what happened when: a picture and a table of price, margin, liquidations and losses.
+    """
+    loaded = _load(job, _with_replay(set_, market, from_, to), quiet=bool(process_id))
     from calibrate import terminal
     from calibrate.pipeline import simulate_job
 
+    replays = loaded.job.market.replay is not None
+    if output is not None and not replays:
+        raise UserError(
+            [Problem("--output", "only a replay writes a folder; add --market replay:FILE or leave it out")]
+        )
     with _interruptible(), _together(processes, coordinator, process_id, process_count) as live:
-        result = simulate_job(loaded, policy, live)
+        if replays:
+            from calibrate.replay import replay_job
+
+            result = replay_job(loaded, policy, output, live)
+        else:
+            result = simulate_job(loaded, policy, live)
     if not live.shown:
         return
     if as_json:
         _print_json(result)
     else:
         _print(terminal.metrics_table(result))
+        if "folder" in result:
+            typer.echo(f"picture: {Path(result['folder']) / 'replay.html'}")
 
 
 @app.command()
@@ -319,6 +347,22 @@ def _together(
     asked = Asked(processes, coordinator, process_id, process_count)
     with together(asked, main, sys.argv[1:]) as crew, terminal.Live(shown=crew.leads) as live:
         yield live
+
+
+def _with_replay(
+    overrides: list[str] | None, market: str | None, first: str | None, end: str | None
+) -> list[str] | None:
+    if market is None:
+        given = [name for name, value in (("--from", first), ("--to", end)) if value is not None]
+        if given:
+            raise UserError([Problem(", ".join(given), "chooses a window of a replay; add --market replay:FILE")])
+        return overrides
+    from calibrate.runtime import configure
+
+    configure()
+    from calibrate.replay import replay_overrides
+
+    return [*replay_overrides(market, first, end), *(overrides or [])]
 
 
 def _load(job: Path, overrides: list[str] | None, *, quiet: bool = False) -> "LoadedJob":

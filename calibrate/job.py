@@ -16,6 +16,7 @@ from calibrate import rise_windows
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
 from calibrate.job_frontier import FrontierSection, cannot_sweep
+from calibrate.job_market import MarketSection, window_problem, with_horizon
 from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import Choice, PolicySection, same_name
 from calibrate.job_rules import VenueRules
@@ -24,25 +25,6 @@ from calibrate.presets import Preset, with_preset
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
 from calibrate.section_files import with_section_files
 from calibrate.venue_rules import rule_problems
-
-
-class MarketSection(Section):
-    """Either a fitted `model` (a shipped name, or a file next to the job) or a constant `volatility` (annual, 0.8 is 80 %).
-    `initial_volatility` is the annual volatility at the start; without it the start is drawn from the long-run law."""
-
-    model: str | None = None
-    volatility: Positive | None = None
-    initial_volatility: Positive | None = None
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "MarketSection":
-        if (self.model is None) == (self.volatility is None):
-            raise ValueError(
-                "give either `model` (a fitted model) or `volatility` (constant, annual), not both or neither"
-            )
-        if self.volatility is not None and self.initial_volatility is not None:
-            raise ValueError("`initial_volatility` has no meaning with a constant `volatility`; remove one of them")
-        return self
 
 
 class LiquiditySection(Section):
@@ -308,6 +290,7 @@ def job_of(text: str, path: Path, overrides: Sequence[str] = ()) -> LoadedJob:
     raise_all(problems)
     tables, files = with_section_files(tables, path)
     tables, preset = with_preset(tables, path.resolve().parent, str(path))
+    tables = with_horizon(tables)
     job = parse_job(tables, str(path))
     if preset is not None:
         clip_bps = (job.venue.lowest_margin_bps, job.venue.highest_margin_bps)
@@ -392,6 +375,7 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
     wrong += rise_windows.not_watchable(
         simulation.margin_rise_windows_days, limits, simulation.horizon_days, simulation.step_s
     )
+    wrong += window_problem(job.market, job.simulation.horizon_days)
     wrong += without_effect(job.policy, job.venue.highest_margin_bps)
     if simulation.sampling == "plain":
         limit = job.constraints.insolvency_probability

@@ -126,7 +126,7 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         write_json(folder / "recommended.json", recommended)
         write_json(folder / "metrics.json", metrics)
         _write_frontier(folder, swept)
-        write_text(folder / "run.toml", toml_text(_record(loaded, time.time() - started)))
+        write_text(folder / "run.toml", toml_text(record(loaded, time.time() - started)))
         listener.note("writing figures and report")
         build_report(folder)
     return Result(output, recommendation.status, recommended, metrics, swept.trade_off)
@@ -155,7 +155,7 @@ def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> Swept:
         save(frontier_chart(own_world(swept.table), *about, **axes), folder / "frontier")
         if job.frontier.scenarios:
             save(scenarios_chart(swept.table, *about, **axes), folder / "frontier_scenarios")
-        write_text(folder / "run.toml", toml_text(_record(loaded, time.time() - started)))
+        write_text(folder / "run.toml", toml_text(record(loaded, time.time() - started)))
     return swept
 
 
@@ -444,7 +444,7 @@ def _frontier_row(point: FrontierPoint) -> dict[str, Any]:
     } | policy_in_human_units(point.parameters.policy)
 
 
-def _record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
+def record(loaded: LoadedJob, seconds: float) -> dict[str, Any]:
     """What is needed to make the run again, and to know what it was made with."""
     job = loaded.job
     packages = ("calibrate", "jax", "jaxlib", "numpy", "scipy")
@@ -470,7 +470,8 @@ def other_inputs(loaded: LoadedJob) -> list[Path]:
     models = [model_path(job.market.model, loaded) for job in jobs if job.market.model is not None]
     positions = [loaded.folder / job.book.positions for job in jobs if job.book.positions is not None]
     venues = [loaded.preset.path] if loaded.preset else []
-    return list(dict.fromkeys([*models, *positions, *loaded.section_files, *venues]))
+    histories = [loaded.folder / job.market.replay for job in jobs if job.market.replay is not None]
+    return list(dict.fromkeys([*models, *histories, *positions, *loaded.section_files, *venues]))
 
 
 def peak_memory_mb() -> float:

@@ -53,7 +53,7 @@ def run_folder(folder: Path, *overrides: str, status: str = "certified", **polic
     }
     write_json(run / "recommended.json", content)
     write_json(run / "metrics.json", {"incumbent": made_up_run.metrics(0), "recommended": made_up_run.metrics(1)})
-    write_text(run / "run.toml", toml_text(pipeline._record(loaded, 1.0)))
+    write_text(run / "run.toml", toml_text(pipeline.record(loaded, 1.0)))
     return run, loaded
 
 
@@ -194,7 +194,7 @@ def test_an_export_to_a_venue_whose_rules_the_run_did_not_use_is_refused(hyperli
 
 def test_a_run_without_a_venue_is_refused(tmp_path: Path) -> None:
     loaded = load_job(small_job.write(tmp_path))
-    write_text(tmp_path / "run.toml", toml_text(pipeline._record(loaded, 1.0)))
+    write_text(tmp_path / "run.toml", toml_text(pipeline.record(loaded, 1.0)))
     with pytest.raises(UserError, match="uses no venue's rules"):
         export(tmp_path, "maker:ETH-A", tmp_path, None, Silent())
 

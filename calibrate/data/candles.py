@@ -7,7 +7,8 @@ the hole are left out (`window_returns`), never filled: a filled bar would be a 
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,18 +55,30 @@ class Candles:
         """Open of the last bar, ISO 8601 in UTC."""
         return iso_time(self.ts[-1])
 
+    def part(self, first: int, end: int) -> "Candles":
+        """The bars with numbers `first` to `end` - 1."""
+        columns = ("ts", "open", "high", "low", "close", "volume")
+        return replace(self, **{name: getattr(self, name)[first:end] for name in columns})
+
     def _unbroken(self) -> np.ndarray:
         return np.diff(self.ts) == round(self.interval_s * 1000)
 
 
-def read_candles(path: str | os.PathLike[str], *, allow_gaps: bool = False, minimum_bars: int = 2) -> Candles:
+def read_candles(
+    path: str | os.PathLike[str],
+    *,
+    allow_gaps: bool = False,
+    minimum_bars: int = 2,
+    where: Mapping[str, str] | None = None,
+) -> Candles:
     """Read candles from a CSV or Parquet file with the columns ts, open, high, low, close, volume.
 
     CSV may be packed, and written in any dialect and under any of the names that exchanges and vendors use; times may be
     Unix seconds, milliseconds, microseconds or nanoseconds, or ISO dates (UTC unless they say otherwise); the newest bar
-    may stand first. Missing bars are an error unless `allow_gaps`. For a fit ask for `minimum_bars=MINIMUM_BARS_FOR_FIT`.
+    may stand first. Missing bars are an error unless `allow_gaps`. For a fit ask for `minimum_bars=MINIMUM_BARS_FOR_FIT`. With
+    `where`, only rows count whose columns hold these texts.
     """
-    raw = read_raw(path)
+    raw = read_raw(path, where=where)
     findings = find_errors(raw, allow_gaps=allow_gaps)
     problems = [finding.problem(str(path)) for finding in findings.found]
     if raw.rows < minimum_bars:
