@@ -203,8 +203,8 @@ def step(
 
 def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt: Scalar) -> PerPath:
     """The venue's exponentially weighted forecast of annual variance, from the returns that its oracle shows."""
-    weight = jnp.exp(-dt / policy.forecast_memory)
-    return weight * variance_rate + (1 - weight) * oracle_return**2 / dt
+    weight = -jnp.expm1(-dt / policy.forecast_memory)
+    return variance_rate + weight * (oracle_return**2 / dt - variance_rate)
 
 
 def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPath, state: PathState) -> Outcome:

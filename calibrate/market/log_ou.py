@@ -45,6 +45,7 @@ class LogOU(Volatility):
         normal = rho * shocks.volatility_normal + jnp.sqrt(1 - rho**2) * shocks.return_normal
         diffusion = Diffusion(volatility, (drift - volatility**2 / 2) * dt, volatility * jnp.sqrt(dt) * normal)
 
-        decay = jnp.exp(-self.reversion_per_year * dt)
+        # What a step takes back is tiny: as 1 - exp(-x) single precision would lose most of its digits, over a day a drift.
+        reverted = jnp.expm1(-self.reversion_per_year * dt) * state
         spread = self.log_volatility_sd * jnp.sqrt(-jnp.expm1(-2 * self.reversion_per_year * dt))
-        return decay * state + spread * shocks.volatility_normal, diffusion
+        return state + (reverted + spread * shocks.volatility_normal), diffusion

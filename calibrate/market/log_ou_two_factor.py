@@ -24,7 +24,7 @@ class Factor(NamedTuple):
 
     def step(self, level: PerPath, normal: PerPath, dt: Scalar) -> PerPath:
         spread = self.sd * jnp.sqrt(-jnp.expm1(-2 * self.reversion_per_year * dt))
-        return jnp.exp(-self.reversion_per_year * dt) * level + spread * normal
+        return level + (jnp.expm1(-self.reversion_per_year * dt) * level + spread * normal)
 
 
 class Levels(NamedTuple):
