@@ -64,7 +64,7 @@ class Comparison:
     """Families fitted on `train` and scored on what follows up to `last`; `ranking` has the best first."""
 
     train: Candles
-    tasks: Task
+    task: Task
     estimates: dict[str, Estimate]
     ranking: list[Place]
     scores: list[ScoreRow]
