@@ -1,9 +1,9 @@
 """Families of market models ranked by what they say of data that they were not fitted to.
 
-Every family is fitted to the bars before a date and follows its state through all bars with the parameters that it has; forecasts from
-that date on are scored (`score.py`). Families that carry a state forecast from it, those that carry none always forecast the
-same: that is what they are. Families are ranked by skill, the share of the constant model's score that is saved, averaged over the
-horizons.
+Every family is fitted to the bars before a date and follows its state through all bars with the parameters that it has; forecasts
+from that date on are scored (`score.py`). Families that carry a state forecast from it, those that carry none always forecast
+the same: that is what they are. Families are ranked by skill, the share of the constant model's score that is saved, averaged
+over the horizons. Where two are closer than their error, coverage of the far quantiles should choose.
 """
 
 import math

@@ -1,9 +1,10 @@
 """How good a fitted model's forecasts are on data that it has not seen: the whole law of the next hour, four hours and day.
 
 From each date on, the engine simulates 999 returns from the state in which the model stands at that close. The score is the
-continuous ranked probability score (Gneiting and Raftery 2007), in the version that does not depend on the number of
-members (Ferro 2014). It hardly looks at tails, so these are counted: among 999 members and the return itself, each rank is as
-likely as any other where the model is right, so the return is the lowest with a probability of exactly 0.1 %, and among the lowest ten with 1 %.
+continuous ranked probability score (Gneiting and Raftery 2007), in the version that does not depend on the number of members
+(Ferro 2014). It hardly looks at tails, so these are counted: among 999 members and the return itself, each rank is as likely as
+any other where the model is right, so the return is the lowest with a probability of exactly 0.1 %, and among the lowest ten
+with 1 %.
 
 All models face the same random numbers and dates. Errors come from means over weeks, within which scores depend on each other.
 """
