@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from calibrate import cli_data, cli_fit, cli_venues
+from calibrate import cli_data, cli_fit, cli_market, cli_venues
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible as _interruptible
 from calibrate.interruption import stop_at_once as _stop_at_once
@@ -200,33 +200,7 @@ def frontier(
         typer.echo(f"figures: {folder / 'frontier.html'}")
 
 
-@app.command()
-def fit(
-    candles: Annotated[Path, typer.Argument(help="OHLCV candles (CSV or Parquet).", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.", show_default=False)],
-    family: Annotated[str, typer.Option(help="log-ou-kou or constant.")] = "log-ou-kou",
-    allow_gaps: Annotated[
-        bool, typer.Option(help="Leave out returns across missing bars instead of refusing.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the simulated moments.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Fit a market model to candles, say how well it fits, and write a model file."""
-    from calibrate import terminal
-    from calibrate.data.candles import MINIMUM_BARS_FOR_FIT, read_candles
-    from calibrate.market.files import write_model
-    from calibrate.market.fit import fit_candles
-
-    command = f"calibrate fit {candles.name}{' --allow-gaps' if allow_gaps else ''} -o {output.as_posix()}"
-    data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
-    with _interruptible():
-        fitted = fit_candles(data, family=family, seed=seed, on_progress=terminal.talk.print)
-        write_model(output, fitted, command=command)
-    if as_json:
-        _print_json({"model": str(output), "parameters": fitted.parameters, "standard_errors": fitted.standard_errors})
-    else:
-        _print(*terminal.fit_tables(fitted))
-        typer.echo(f"written: {output}")
+app.command()(cli_market.fit)
 
 
 @app.command()

@@ -16,7 +16,6 @@ from calibrate.wording import MINUS
 if TYPE_CHECKING:
     from calibrate.evidence import Compared, Verification
     from calibrate.gradient import GradientCheck
-    from calibrate.market.fit import Fit
 
 # What is shown comes from users' files: square brackets in it are no markup.
 talk = Console(stderr=True, markup=False, emoji=False)
@@ -235,25 +234,3 @@ def gradient_table(rows: list["GradientCheck"]) -> Table:
             "agrees" if row.agrees else "differs",
         )
     return table
-
-
-def fit_tables(fitted: "Fit") -> list[Table]:
-    """Parameters with standard errors, and how well the model's return quantiles meet the data's."""
-    parameters = Table(title=f"{fitted.family}, {fitted.bars:,} bars", box=box.SIMPLE, title_justify="left")
-    for heading in ("", "value", "standard error"):
-        parameters.add_column(heading, justify="right" if heading else "left")
-    for name, value in fitted.parameters.items():
-        error = fitted.standard_errors.get(name)
-        parameters.add_row(name, f"{value:.4g}", "fixed" if error is None else f"{error:.2g}")
-    goodness = Table(title="return quantiles", box=box.SIMPLE, title_justify="left")
-    for heading in ("horizon", "quantile", "data", "model", "model / data"):
-        goodness.add_column(heading, justify="right")
-    for row in fitted.goodness:
-        goodness.add_row(
-            str(row["horizon"]),
-            f"{row['quantile']:g}",
-            f"{row['data']:+.4f}",
-            f"{row['model']:+.4f}",
-            f"{row['ratio']:.2f}",
-        )
-    return [parameters, goodness]

@@ -19,9 +19,11 @@ from scipy.stats import ks_2samp, kstest
 from calibrate.data.candles import Candles, read_candles
 from calibrate.errors import UserError
 from calibrate.market import fit as fitting
+from calibrate.market import targets
 from calibrate.market.files import read_model, write_model
 from calibrate.market.fit import fit_candles, measure_goodness
 from calibrate.market.moments import Numbers, Windows, long_run_moments, simulate
+from calibrate.units import SECONDS_PER_YEAR
 
 ROOT = Path(__file__).parents[1]
 MARKET_DATA = Path(os.environ.get("CALIBRATE_MARKET_DATA", ROOT / "../shared/data"))
@@ -44,7 +46,7 @@ CALM = {**TRUTH, "log_volatility_sd": 0.0}
 
 def candles_of(parameters, *, years, seed, interval_s=3600):
     """Candles of a market simulated in steps of a minute."""
-    count = round(years * fitting.SECONDS_PER_YEAR / interval_s)
+    count = round(years * SECONDS_PER_YEAR / interval_s)
     steps = interval_s // 60
     returns = simulate(parameters, Numbers.draw(np.random.default_rng(seed), count * steps), 60.0)
     level = np.concatenate([[0.0], np.cumsum(returns.reshape(count, steps).sum(axis=1, dtype=np.float64))])
@@ -67,7 +69,7 @@ def test_without_jumps_the_simulator_walks_the_path_of_the_engine():
     numbers = Numbers.draw(np.random.default_rng(1), 2000)
     parameters = {**TRUTH, "jumps_per_year": 0.0}
     model = engine_model(parameters)
-    dt, one = jnp.asarray(60 / fitting.SECONDS_PER_YEAR), jnp.asarray(1.0)
+    dt, one = jnp.asarray(60 / SECONDS_PER_YEAR), jnp.asarray(1.0)
 
     def step(state, normals):
         shocks = shocks_of(model, state, normals[0], normals[1], jnp.ones_like(normals[0]) * 0.5, dt)
@@ -85,7 +87,7 @@ def test_returns_with_jumps_have_the_law_of_the_engine():
     # 100,000 returns each: Kolmogorov-Smirnov sees laws that lie more than 0.011 apart (p < 1e-5); jumps that went the
     # wrong way, a share of 0.3 x 0.2 of the returns, would be 0.06 apart.
     count, step_s = 100_000, 12_000.0
-    dt = step_s / fitting.SECONDS_PER_YEAR
+    dt = step_s / SECONDS_PER_YEAR
     rng = np.random.default_rng(2)
     model = engine_model(CALM)
     draws = (rng.standard_normal(count), rng.standard_normal(count), rng.random(count))
@@ -200,7 +202,7 @@ def test_a_fit_writes_a_model_file_that_can_be_read(recovered, tmp_path):
 @pytest.mark.parametrize("family", ["constant", "log-ou-kou"])
 def test_the_same_candles_and_seed_write_the_same_file_twice(made, tmp_path, monkeypatch, family):
     monkeypatch.setattr(fitting, "GOODNESS_YEARS", 10.0)
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 50)
+    monkeypatch.setattr(targets, "BOOTSTRAPS", 50)
     for name in ("one", "two"):
         fit = fit_candles(made, family=family, seed=3, simulated_years=2)
         write_model(tmp_path / name, fit, command="calibrate fit made.csv")
@@ -222,7 +224,7 @@ def test_constant_volatility_is_recovered_with_its_standard_error(monkeypatch):
 @pytest.mark.parametrize(("interval_s", "horizons"), [(300, ["1h", "1d"]), (14_400, ["4h", "1d"]), (86_400, ["1d"])])
 def test_bars_of_any_length_are_fitted(monkeypatch, interval_s, horizons):
     monkeypatch.setattr(fitting, "GOODNESS_YEARS", 10.0)
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 50)
+    monkeypatch.setattr(targets, "BOOTSTRAPS", 50)
     years = {300: 0.2, 14_400: 1, 86_400: 3}[interval_s]
     fit = fit_candles(candles_of(TRUTH, years=years, seed=8, interval_s=interval_s), simulated_years=4)
     measured = list(dict.fromkeys(row["horizon"] for row in fit.goodness if "after" not in row["horizon"]))
@@ -258,7 +260,7 @@ def test_candles_that_cannot_carry_a_fit_are_refused(made):
     few = fails(part(slice(0, 500)), family="heston")
     assert "found 500 bars; expected at least 1000" in few
     assert "found 20.8 days of bars; expected at least 30" in few
-    assert "found 'heston'; expected 'log-ou-kou' or 'constant'" in few
+    assert "found 'heston'; expected 'log-ou-kou' or 'constant' or 'merton'" in few
     assert "expected a day or less" in fails(part(slice(0, 2000), interval_s=7 * 86_400.0))
     still = fails(part(slice(0, 2000), close=np.full(2000, 5.0)))
     assert "column close: found 0 as the 0.001 quantile of returns" in still
@@ -275,7 +277,7 @@ def test_shipped_models_have_the_tails_of_the_real_market_on_fresh_random_number
     if not path.exists():
         pytest.skip(f"{path} is absent; set CALIBRATE_MARKET_DATA to the folder of market data")
     monkeypatch.setattr(fitting, "GOODNESS_YEARS", 300.0)
-    monkeypatch.setattr(fitting, "BOOTSTRAPS", 20)
+    monkeypatch.setattr(targets, "BOOTSTRAPS", 20)
     model = read_model(ROOT / "models" / f"{name}.toml")
     candles = read_candles(path, allow_gaps=True)
     assert candles.sha256 == model.fit["sha256"]

@@ -51,8 +51,10 @@ class Making(NamedTuple):
         return None if self.initial_volatility is None else self.initial_volatility**2
 
 
-def market_from(model: ModelFile, initial_volatility: float | None, step_s: float, dtype: np.dtype) -> Market:
-    """The market that a file describes, for steps of `step_s` seconds."""
+def market_from(
+    model: ModelFile, initial_volatility: float | np.ndarray | None, step_s: float, dtype: np.dtype
+) -> Market:
+    """The market that a file describes, for steps of `step_s` seconds; paths may start at volatilities of their own."""
     value = {name: jnp.asarray(number, dtype) for name, number in model.parameters.items()}
     start = None if initial_volatility is None else jnp.asarray(initial_volatility, dtype)
     making, parts = Making(model, value, start, step_s, dtype), model.parts

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibrate.errors import Problem, UserError, raise_all
-from calibrate.market.residuals import read_residuals
+from calibrate.market.residuals import read_residuals, residuals_text
 from calibrate.market.schema import KINDS, WHOLE, Parts, joint_problems
 from calibrate.run_folder import write_text
 from calibrate.shipped import shipped_folder
@@ -128,20 +128,32 @@ def find_model(name: str) -> Path:
 
 
 def write_model(path: str | os.PathLike[str], fit: "Fit", *, command: str) -> None:
-    """Write a fit as a model file. A reader sees the old file or the whole new one, never a part."""
+    """Write a fit as a model file, beside it the history of a family that draws from one. A reader sees the old file or the whole
+    new one, never a part."""
     target = Path(path)
-    text = model_text(fit, command=command)
+    history = None if fit.residuals is None else residuals_text(fit.residuals)
+    named = (
+        {} if history is None else dict(zip(RESIDUAL_KEYS, (_history_of(target).name, _sha256(history)), strict=True))
+    )
+    text = model_text(fit, command=command, residuals=named)
     if not target.parent.is_dir():
         raise UserError([Problem(str(path), f"there is no folder {str(target.parent)!r}; create it or choose another")])
     try:
+        if history is not None:
+            write_text(_history_of(target), history)
         write_text(target, text)
     except OSError as error:
         found = error.strerror or type(error).__name__
         raise UserError([Problem(str(path), f"cannot write the file ({found}); check the folder")]) from error
 
 
-def model_text(fit: "Fit", *, command: str) -> str:
-    """The text of a fit's model file."""
+def _history_of(target: Path) -> Path:
+    """The file beside a model that holds its history."""
+    return target.with_name(f"{target.stem}-residuals.csv")
+
+
+def model_text(fit: "Fit", *, command: str, residuals: dict[str, str] | None = None) -> str:
+    """The text of a fit's model file; `residuals` names the file of a family that draws from a history, and its hash."""
     origin = {
         "source": Path(fit.source).name,
         "sha256": fit.sha256,
@@ -158,7 +170,7 @@ def model_text(fit: "Fit", *, command: str) -> str:
         origin["notes"] = list(fit.notes)
     blocks = [
         "# A market model fitted to candles. What each number means: models/README.md.",
-        _table("[model]", {"family": fit.family}),
+        _table("[model]", {"family": fit.family} | fit.parts | (residuals or {})),
         _table("[parameters]", fit.parameters),
         _table("[standard_errors]", fit.standard_errors),
         _table("[fit]", origin),

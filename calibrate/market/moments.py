@@ -76,7 +76,7 @@ def simulate(parameters: Mapping[str, float], numbers: Numbers, step_s: float) -
     if "log_volatility_sd" not in parameters:
         return (drift - volatility**2 / 2) * dt + volatility * np.sqrt(dt) * numbers.returns
 
-    y = _log_volatility(parameters, numbers, dt)
+    y = log_volatility(parameters, numbers, dt)
     sigma = np.float32(volatility) * np.exp(y)
     rho = np.float32(parameters["leverage_correlation"])
     normal = rho * numbers.volatility + np.sqrt(1 - rho**2) * numbers.returns
@@ -92,7 +92,7 @@ def simulate(parameters: Mapping[str, float], numbers: Numbers, step_s: float) -
     return returns
 
 
-def _log_volatility(parameters: Mapping[str, float], numbers: Numbers, dt: float) -> np.ndarray:
+def log_volatility(parameters: Mapping[str, float], numbers: Numbers, dt: float) -> np.ndarray:
     """The log-volatility that rules in each step: exact AR(1) steps of the Ornstein-Uhlenbeck process."""
     sd = parameters["log_volatility_sd"]
     speed = np.log(2) / (parameters["reversion_half_life_days"] / 365)

@@ -33,6 +33,11 @@ def read_residuals(path: Path) -> tuple[np.ndarray, str]:
     return values, hashlib.sha256(content).hexdigest()
 
 
+def residuals_text(residuals: np.ndarray) -> str:
+    """The text of a file of residuals."""
+    return "\n".join(["residual", *map(repr, residuals.tolist())]) + "\n"
+
+
 def _problem(values: np.ndarray, text: pd.Series) -> str | None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):

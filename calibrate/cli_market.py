@@ -1,0 +1,151 @@
+"""The command that fits market models to candles: one family, or all of them ranked on what came after."""
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calibrate.errors import Problem, UserError
+from calibrate.interruption import interruptible
+
+if TYPE_CHECKING:
+    from calibrate.data.candles import Candles
+
+USUAL = "log-ou-kou"
+
+
+def fit(
+    candles: Annotated[Path, typer.Argument(help="OHLCV candles (CSV or Parquet).", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Model file to write; with --compare a folder to create.", show_default=False
+        ),
+    ],
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="log-ou-kou, constant, merton, kou, regimes, garch, gjr-garch or filtered-historical; with --compare "
+            "several, each after a --family of its own.",
+            show_default="log-ou-kou; with --compare all",
+        ),
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Fit families up to --until and rank them on what came after.")
+    ] = False,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Fit to the bars before this date (ISO, UTC).", show_default=False),
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Draw the fit against the data, beside the model file.")
+    ] = False,
+    allow_gaps: Annotated[
+        bool, typer.Option(help="Leave out returns across missing bars instead of refusing.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is simulated and resampled.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Fit a market model to candles and say how well it fits, or compare families on data they have not seen."""
+    until_ms = None if until is None else _time_ms(until)
+    _check(family, compare, until, output)
+    from calibrate.runtime import configure
+
+    configure()
+    from calibrate.data.candles import MINIMUM_BARS_FOR_FIT, read_candles
+
+    options = f"{' --allow-gaps' if allow_gaps else ''}{f' --until {until}' if until else ''}"
+    options += f" --seed {seed}" if seed else ""
+    data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
+    command = f"calibrate fit {candles.name}{options}"
+    with interruptible():
+        if compare:
+            assert until_ms is not None
+            _compare(data, family, until_ms, output, command, seed, as_json)
+        else:
+            name = family[0] if family else USUAL
+            _fit(data, name, until_ms, output, command, seed, as_json, figures=figures)
+
+
+def _fit(
+    data: "Candles", family: str, until_ms: int | None, output: Path, command: str, seed: int, as_json: bool, *, figures: bool
+) -> None:  # fmt: skip
+    from calibrate import terminal
+    from calibrate.market.comparison import before
+    from calibrate.market.files import write_model
+    from calibrate.market.fit import fit_candles
+    from calibrate.market.fit_folder import write_figure
+    from calibrate.terminal_market import fit_tables
+
+    used = data if until_ms is None else before(data, until_ms)
+    fitted = fit_candles(used, family=family, seed=seed, on_progress=terminal.talk.print)
+    named = "" if family == USUAL else f" --family {family}"
+    write_model(output, fitted, command=f"{command}{named} -o {output.as_posix()}")
+    written = [output]
+    if figures:
+        terminal.talk.print("drawing the fit")
+        written += write_figure(output, family, fitted, used, seed=seed)
+    if as_json:
+        found = {"parameters": fitted.parameters, "standard_errors": fitted.standard_errors, "notes": fitted.notes}
+        typer.echo(json.dumps({"model": str(output), **found}, indent=2))
+        return
+    _print(*fit_tables(fitted))
+    for note in fitted.notes:
+        typer.echo(f"note: {note}")
+    for path in written:
+        typer.echo(f"written: {path}")
+
+
+def _compare(
+    data: "Candles", families: list[str] | None, until_ms: int, output: Path, command: str, seed: int, as_json: bool
+) -> None:
+    from calibrate import terminal
+    from calibrate.market.comparison import compare_families
+    from calibrate.market.fit_folder import write_comparison
+    from calibrate.terminal_market import comparison_tables
+
+    tell = terminal.talk.print
+    found = compare_families(data, families, until_ms=until_ms, seed=seed, on_progress=tell)
+    write_comparison(output, found, command=command, on_progress=tell)
+    if as_json:
+        ranking, scores = ([row._asdict() for row in rows] for rows in (found.ranking, found.scores))
+        content = {"folder": str(output), "ranking": ranking, "scores": scores, "notes": found.notes}
+        typer.echo(json.dumps(content, indent=2))
+        return
+    _print(*comparison_tables(found))
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"written: {output}")
+
+
+def _check(family: list[str] | None, compare: bool, until: str | None, output: Path) -> None:
+    """Say at once what would be found wrong only when the work is done."""
+    problems = []
+    if compare and until is None:
+        problems.append(Problem("--compare", "expected --until DATE too: families are scored on the bars from then on"))
+    if not compare and family is not None and len(family) > 1:
+        problems.append(Problem("--family", f"found {len(family)} families; expected one, or --compare"))
+    if compare and output.exists():
+        problems.append(Problem(str(output), "exists already; choose another --output"))
+    if problems:
+        raise UserError(problems)
+
+
+def _time_ms(text: str) -> int:
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError([Problem("--until", f"found {text!r}; expected a date such as 2022-01-01")]) from None
+    return round((time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp() * 1000)
+
+
+def _print(*tables: Any) -> None:
+    from rich.console import Console
+
+    # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
+    console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
+    for table in tables:
+        console.print(table)
