@@ -7,6 +7,7 @@ from calibrate.certify import hold
 from calibrate.constraints import MEANS, SHORTFALLS, constraint_of
 from calibrate.metrics import USER_COST, expected_shortfall, metrics_of, quantile
 from calibrate.pieces import Piece, joined
+from calibrate.rise_windows import METRICS as RISES
 from calibrate.simulate import METRIC_FIELDS, Sample
 from calibrate.summary import Summary, summarised
 
@@ -18,7 +19,7 @@ def pieces_of(paths: int, *, loses: float, size: int = 1000) -> list[Piece]:
     rng = np.random.default_rng(3)
 
     def fields(count: int) -> dict[str, np.ndarray]:
-        values = {name: rng.pareto(3.0, count) * (rng.random(count) < loses) for name in METRIC_FIELDS}
+        values = {name: rng.pareto(3.0, count) * (rng.random(count) < loses) for name in (*METRIC_FIELDS, *RISES)}
         values |= {"distance": rng.normal(-2, 1, count), "initial_margin": 0.04 + 1e-4 * rng.normal(size=count)}
         return {name: value.astype(np.float32) for name, value in values.items()}
 
