@@ -189,7 +189,9 @@ def test_derivatives_in_what_dampens_the_margin_are_the_limits_of_difference_quo
     names = ("stress_weight", "margin_floor", "margin_rise", "margin_fall", "forecast_memory")
     for row in check_gradients(case.scenario(), case.parameters(), names, seed=5, paths=2048, bump=1e-7):
         assert row.pathwise, f"{row.parameter} should matter to {row.metric}"
-        np.testing.assert_allclose(row.pathwise, row.finite_difference, rtol=1e-4, err_msg=str(row))
+        # Few paths meet the limits on the margin's speed, so that rounding shows in their quotients: as scatter from path to path.
+        rounding = 5 * row.difference_standard_error
+        np.testing.assert_allclose(row.pathwise, row.finite_difference, rtol=1e-4, atol=rounding, err_msg=str(row))
 
 
 def test_shorter_steps_change_no_metric() -> None:
