@@ -241,7 +241,7 @@ def test_the_optimiser_finds_the_margin_that_jumps_ask_for(limit: float) -> None
 def assert_margin(problem: Problem, margin: float, slope: float) -> None:
     """The search ends at the margin, where the rate has this slope."""
     limit = problem.constraints[0].limit
-    sample = FrozenSample(problem, seed=11, paths=2_000_000)
+    sample = FrozenSample(problem, seed=11, paths=2_500_000)
     solution = solve(sample, np.array([0.9 * margin]), np.ones(1))
     assert solution.feasible
     relative_error = np.sqrt(sample.learn(solution.point).relative_variance[0] / sample.paths)
