@@ -64,11 +64,11 @@ def test_the_recursion_is_the_one_of_the_model(steps: int) -> None:
 
 def test_garch_has_its_long_run_moments() -> None:
     """w = 5e-6, alpha 0.1, beta 0.85 with normal innovations: variance 1e-4, kurtosis 3.774, correlation of neighbouring squares
-    0.179 (Bollerslev 1986). Sees errors of 4 % in the
-    variance, 0.6 in kurtosis, which would be 3 without feedback, and 0.09 in correlation."""
+    0.179 (Bollerslev 1986). Sees errors of 4 % in the variance, 0.6 in kurtosis, which would be 3 without feedback, and 0.09 in
+    correlation."""
     annual = np.sqrt(1e-4 / DAY)
     market = garch(recursion(0.1, 0.85, volatility=annual), 1000.0, stationary=True)
-    made = walk(market, dt=DAY, steps=40, paths=40_000, seed=3)
+    made = walk(market, dt=DAY, steps=40, paths=60_000, seed=3)
     noise, _ = noise_of(made, annual, DAY)
     square = noise**2 / 1e-4
     assert_mean(square.mean(axis=0), 1.0, resolution=0.04)
