@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from venues import DAY, EVERYTHING_ON, LONGS_AND_SHORTS, Case
+from venues import DAY, EVERYTHING_ON, LONGS_AND_SHORTS, Case, assert_followed
 
 from calibrate.gradient import check_gradients
 from calibrate.simulate import OPTIONAL_FIELDS, Outcome, simulate
@@ -44,14 +44,8 @@ def engine() -> dict[str, np.ndarray]:
 
 def test_the_layers_pay_what_they_pay_for_accounts_followed_one_by_one(engine: dict[str, np.ndarray]) -> None:
     worst = np.sort(np.argsort(-engine["bad_debt"])[:12])
-    gaps = {}
-    for number in (250, 2000):
-        accounts = EVERY_LAYER.brute_force(seed=3, paths=worst, accounts=number)
-        gaps[number] = {name: np.abs(engine[name][worst] - accounts[name]).max() for name in ACCOUNTS}
-    for name, gap in gaps[2000].items():
-        scale = max(np.abs(engine[name][worst]).max(), 1e-4)
-        assert gap < 1e-2 * scale, f"{name} is off by {gap:.2g}, of {scale:.2g}"
-    assert gaps[2000]["bad_debt"] < gaps[250]["bad_debt"] / 2
+    on_worst, same = {name: engine[name][worst] for name in ACCOUNTS}, dict(zip(ACCOUNTS, ACCOUNTS, strict=True))
+    accounts = assert_followed(EVERY_LAYER, on_worst, worst, same, accounts=(250, 2000), within=1e-2)
     for layer in ("fund_draw", "vault_draw", "adl_loss", "adl_rate", "socialised_loss"):
         assert (engine[layer][worst] > 1e-5).sum() > 1, f"{layer} should matter"
     np.testing.assert_array_equal(engine["distance"][worst] > 0, accounts["insolvent"])

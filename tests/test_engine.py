@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from venues import EVERYTHING_ON, LONGS_AND_SHORTS, MINUTE, Case, TestBook
+from venues import EVERYTHING_ON, LONGS_AND_SHORTS, MINUTE, Case, TestBook, assert_followed
 
 from calibrate import simulate as simulation
 from calibrate.errors import UserError
@@ -55,19 +55,11 @@ def worst_paths(case: Case, number: int = 12) -> tuple[np.ndarray, dict[str, np.
 def test_the_continuum_is_the_limit_of_accounts_followed_one_by_one(name: str) -> None:
     case = EVERYTHING.but(**VARIANTS[name])
     paths, engine = worst_paths(case)
-    gaps = {}
-    for number in (250, 2000):
-        accounts = case.brute_force(seed=3, paths=paths, accounts=number)
-        gaps[number] = {theirs: np.abs(engine[ours] - accounts[theirs]).max() for theirs, ours in SAME.items()}
-        insolvent = accounts["insolvent"]
     assert np.median(engine["bad_debt"]) > 1e-4, "these paths should test losses"
     assert engine["liquidated"].min() > 0.01
-    assert gaps[2000]["bad_debt"] < gaps[250]["bad_debt"] / 2
-    assert gaps[2000]["liquidated"] < gaps[250]["liquidated"] / 2
-    for theirs, gap in gaps[2000].items():
-        scale = max(np.abs(engine[SAME[theirs]]).max(), 1e-4)
-        assert gap < 1e-2 * scale, f"{theirs} is off by {gap:.2g}, of {scale:.2g}"
-    np.testing.assert_array_equal(engine["distance"] > 0, insolvent)
+    halves = ("bad_debt", "liquidated")
+    accounts = assert_followed(case, engine, paths, SAME, accounts=(250, 2000), within=1e-2, halves=halves)
+    np.testing.assert_array_equal(engine["distance"] > 0, accounts["insolvent"])
 
 
 def test_margins_agree_to_rounding_where_liquidations_do_not_move_prices() -> None:

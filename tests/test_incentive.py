@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
+from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, assert_followed
 
 from calibrate.gradient import check_gradients
 from calibrate.simulate import Outcome, simulate
@@ -20,12 +20,9 @@ INCENTIVES = {
     "cap on what is closed": {"close_cap": 0.02, "close_cap_refill_per_year": 0.02 * 24 * 365},
     "order up to a limit": {"fill": "limit", "limit": 0.006},
 }
-SAME = tuple(
-    name
-    for name in (
-        "bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated_share", "penalty", "fund_income", "slippage",
-        "fund_draw", "socialised_loss", "returned", "collateral_closed", "pnl_closed",
-    )
+SAME = (
+    "bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated_share", "penalty", "fund_income", "slippage",
+    "fund_draw", "socialised_loss", "returned", "collateral_closed", "pnl_closed",
 )  # fmt: skip
 
 
@@ -46,14 +43,10 @@ def test_keepers_close_what_they_close_of_accounts_followed_one_by_one(
     case = BASE.but(**INCENTIVES[name])
     v = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:6])
-    gaps = {}
-    for number in (100, 1000):
-        accounts = case.brute_force(seed=3, paths=worst, accounts=number)
-        gaps[number] = {field: np.abs(v[field][worst] - accounts[field]).max() for field in SAME}
-    for field, gap in gaps[1000].items():
-        scale = max(np.abs(v[field][worst]).max(), 1e-4)
-        assert gap < 2e-2 * scale, f"{field} is off by {gap:.2g}, of {scale:.2g}"
-    assert gaps[1000]["bad_debt"] < gaps[100]["bad_debt"] / 2
+    on_worst = {field: v[field][worst] for field in SAME}
+    accounts = assert_followed(
+        case, on_worst, worst, dict(zip(SAME, SAME, strict=True)), accounts=(100, 1000), within=2e-2
+    )
     np.testing.assert_array_equal(v["distance"][worst] > 0, accounts["insolvent"])
     assert np.abs(v["fund_income"] - without["fund_income"]).mean() > 0.03 * without["fund_income"].mean(), (
         "it should matter"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
+from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, assert_followed
 
 from calibrate.gradient import check_gradients
 from calibrate.simulate import METRIC_FIELDS, Outcome, simulate
@@ -59,14 +59,8 @@ def test_an_add_on_in_the_root_of_size_is_that_of_its_venue(ratio: float, size: 
 def test_large_positions_are_closed_as_accounts_followed_one_by_one_are() -> None:
     v = simulate(SIZED.scenario(), SIZED.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:12])
-    gaps = {}
-    for number in (250, 2000):
-        accounts = SIZED.brute_force(seed=3, paths=worst, accounts=number)
-        gaps[number] = {theirs: np.abs(v[ours][worst] - accounts[theirs]).max() for theirs, ours in SAME.items()}
-    for theirs, gap in gaps[2000].items():
-        scale = max(np.abs(v[SAME[theirs]][worst]).max(), 1e-4)
-        assert gap < 1e-2 * scale, f"{theirs} is off by {gap:.2g}, of {scale:.2g}"
-    assert gaps[2000]["bad_debt"] < gaps[250]["bad_debt"] / 2
+    on_worst = {ours: v[ours][worst] for ours in SAME.values()}
+    assert_followed(SIZED, on_worst, worst, SAME, accounts=(250, 2000), within=1e-2)
     assert np.median(v["bad_debt"][worst]) > 1e-4
 
 

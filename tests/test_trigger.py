@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
+from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, assert_followed
 
 from calibrate.gradient import check_gradients
 from calibrate.simulate import METRIC_FIELDS, Outcome, simulate
@@ -27,14 +27,10 @@ def test_accounts_are_closed_as_those_followed_one_by_one_are(name: str) -> None
     case = BASE.but(**RULES[name])
     v = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:6])
-    gaps = {}
-    for number in (100, 1000):
-        accounts = case.brute_force(seed=3, paths=worst, accounts=number)
-        gaps[number] = {field: np.abs(v[field][worst] - accounts[field]).max() for field in SAME}
-    for field, gap in gaps[1000].items():
-        scale = max(np.abs(v[field][worst]).max(), 1e-4)
-        assert gap < 2e-2 * scale, f"{field} is off by {gap:.2g}, of {scale:.2g}"
-    assert gaps[1000]["bad_debt"] < gaps[100]["bad_debt"] / 2
+    on_worst = {field: v[field][worst] for field in SAME}
+    accounts = assert_followed(
+        case, on_worst, worst, dict(zip(SAME, SAME, strict=True)), accounts=(100, 1000), within=2e-2
+    )
     np.testing.assert_array_equal(v["distance"][worst] > 0, accounts["insolvent"])
     realised = v["bad_debt"] - v["open_deficit"]
     put_in = v["collateral_closed"] + v["pnl_closed"] + realised

@@ -4,6 +4,7 @@
 `switched_off` strips a venue down to what a closed form knows: constant volatility, unlimited keepers, no impact, no fund.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import brute_force
@@ -295,3 +296,26 @@ def switched_off(
         half_spread=half_spread,
         fund=0.0,
     )
+
+
+def assert_followed(
+    case: Case,
+    values: Mapping[str, np.ndarray],
+    paths: np.ndarray,
+    same: Mapping[str, str],
+    *,
+    accounts: tuple[int, int],
+    within: float,
+    halves: tuple[str, ...] = ("bad_debt",),
+) -> dict[str, np.ndarray]:
+    """The engine's `values` on these paths are those of accounts followed one by one, `within` a share of the largest: what they
+    call `same[name]` is the accounts' `name`. From the smaller to the larger number of `accounts` a cohort the gaps in `halves`
+    more than halve. The larger number's outcomes."""
+    few, many = (case.brute_force(seed=3, paths=paths, accounts=number) for number in accounts)
+    coarse, fine = ({name: np.abs(values[same[name]] - part[name]).max() for name in same} for part in (few, many))
+    for name, gap in fine.items():
+        scale = max(np.abs(values[same[name]]).max(), 1e-4)
+        assert gap < within * scale, f"{name} is off by {gap:.2g}, of {scale:.2g}"
+    for name in halves:
+        assert fine[name] < coarse[name] / 2, f"{name} does not converge"
+    return many
