@@ -8,6 +8,7 @@ fails if a limit is then exceeded by more than two standard errors.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,36 +34,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--paths", type=int, default=500_000, help="Fresh weighted paths of each test.")
-    parser.add_argument("--output", type=Path, help="Where to save the table as JSON.")
+    parser.add_argument(
+        "--output", type=Path, help="Where to save the table as JSON; what stands there already is not done again."
+    )
     options = parser.parse_args()
     configure()
-    table = []
-    for name, changes in JOBS.items():
-        rows = [tested(name, changes, seed, options.paths) for seed in range(1, options.seeds + 1)]
-        certified = [row for row in rows if row["certified"]]
-        table.append(
-            {
-                "job": name,
-                "seeds": len(rows),
-                "certified": len(certified),
-                "at_first_attempt": sum(row["attempt"] == 1 for row in certified),
-                "limits_exceeded": sum(row["excess"] > 1 + 2 * row["relative_error"] for row in certified),
-                "largest_share_of_limit": max((row["excess"] for row in certified), default=float("nan")),
-                "largest_relative_error": max((row["relative_error"] for row in certified), default=float("nan")),
-            }
-        )
-        print(table[-1], flush=True)
-    if options.output:
-        options.output.write_text(json.dumps(table, indent=2) + "\n")
+    done = json.loads(options.output.read_text())["rows"] if options.output and options.output.exists() else []
+    for seed in range(1, options.seeds + 1):
+        for name, changes in JOBS.items():
+            if any(row["job"] == name and row["seed"] == seed for row in done):
+                continue
+            done.append({"job": name, "seed": seed} | tested(name, changes, seed, options.paths))
+            print(done[-1], flush=True)
+            if options.output:
+                whole = {"table": [summary(name, done) for name in JOBS], "rows": done}
+                options.output.write_text(json.dumps(whole, indent=1) + "\n")
+    for name in JOBS:
+        print(summary(name, done))
 
 
-def tested(name: str, changes: list[str], seed: int, paths: int) -> dict[str, float]:
+def summary(name: str, done: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [row for row in done if row["job"] == name]
+    certified = [row for row in rows if row["certified"]]
+    return {
+        "job": name,
+        "seeds": len(rows),
+        "certified": len(certified),
+        "at_first_attempt": sum(row["attempt"] == 1 for row in certified),
+        "limits_exceeded": sum(row["excess"] > 1 + 2 * row["relative_error"] for row in certified),
+        "largest_share_of_limit": max((row["excess"] for row in certified), default=None),
+        "largest_relative_error": max((row["relative_error"] for row in certified), default=None),
+    }
+
+
+def tested(name: str, changes: list[str], seed: int, paths: int) -> dict[str, Any]:
     loaded = load_job(shipped_folder("configs") / f"{name}.toml", [*changes, f"simulation.seed={seed}"])
     assembled = assemble(loaded)
     problem = problem_of(loaded, assembled)
     found = recommend(problem, effort_of(loaded.job), Silent())
     if found.status != "certified" or found.certificate is None:
-        return {"certified": False}
+        return {"certified": False, "status": found.status}
     fresh, _ = measured(
         problem.scenario,
         found.solution.parameters(problem),

@@ -227,14 +227,15 @@ def _lacking_jvp(primals, tangents):  # type: ignore[no-untyped-def]
     _, strike_dot, closed_dot = tangents
     value, share = computed_once(lambda: _lacking_and_share(density, strike, closed), strike)
     # What happens at the strike itself adds nothing, since nothing is lacking there; so no density is needed.
-    high, low = closed_dot.below_high, closed_dot.below_low
-    at_high = jnp.where(strike < closed.high, 0.0, strike * high.share - high.collateral)
-    at_low = strike * low.share - low.collateral
+    at_high = jnp.where(strike < closed.high, 0.0, (strike - closed.high) * closed_dot.below_high.share)
+    at_low = (strike - closed.low) * closed_dot.below_low.share
     return value, jnp.where(strike > closed.low, share * strike_dot + at_high - at_low, 0.0)
 
 
 def _lacking_and_share(density: Density, strike: CohortPath, closed: Closed) -> tuple[CohortPath, CohortPath]:
-    within = accounts_below(density, clipped(strike, closed.low, closed.high)) - closed.below_low
+    # The collateral below the lower level follows from the share there: few steps need it, so it is not kept.
+    below_low = Below(closed.below_low.share, _collateral_of(density, closed.below_low.share))
+    within = accounts_below(density, clipped(strike, closed.low, closed.high)) - below_low
     short = strike > closed.low
     value = larger(strike * within.share - within.collateral, 0.0)
     return jnp.where(short, value, 0.0), jnp.where(short, within.share, 0.0)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from calibrate.book import Book
+from calibrate.compiled import where_needed
 from calibrate.extremes import clipped, larger
 from calibrate.policy import Policy
 from calibrate.slices import Slice
@@ -110,32 +111,53 @@ def account_for(
     """Losses, penalties and what is returned, for the accounts that were closed."""
     side, price, cover = book.side[:, None], execution.price, execution.cover
     fee = policy.penalty * price / scale
-    deficit = accounts.lacking(cover)
-    if bonus is None:
-        below_cover_and_fee = accounts.lacking(cover + fee)
-        # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
-        penalty = fee * accounts.share - below_cover_and_fee + deficit
-        # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
-        returned = accounts.collateral - (cover + fee) * accounts.share + below_cover_and_fee
-    else:
-        penalty = bonus.penalties(accounts, fee, deficit)
-        returned = accounts.collateral - cover * accounts.share + deficit - penalty
     summed = book.over_cohorts
-    insolvent = accounts.short_of(cover)
     nothing = jnp.zeros_like(summed(accounts.share))
+
+    def unable() -> Unable:
+        deficit, insolvent = accounts.lacking(cover), accounts.short_of(cover)
+        if bonus is None:
+            # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
+            unpaid = accounts.lacking(cover + fee) - deficit
+        else:
+            unpaid = fee * accounts.share - bonus.penalties(accounts, fee, deficit)
+        lost = by_sides(book, scale * deficit, insolvent) if by_side else None
+        return Unable(summed(scale * deficit), summed(insolvent), summed(scale * unpaid), lost)
+
+    some = (accounts.share > 0) & (cover + fee > accounts.lowest) if bonus is None else accounts.share > 0
+    lacking = where_needed(some, unable, lambda: _no_one(nothing, by_side))
     return Closes(
         share=summed(accounts.share),
         notional=summed(accounts.share * price),
-        insolvent_share=summed(insolvent),
+        insolvent_share=lacking.share,
         collateral=summed(scale * accounts.collateral),
         pnl=summed(side * (price - 1) * accounts.share),
-        returned=summed(scale * returned),
-        penalty=summed(scale * penalty),
-        bad_debt=summed(scale * deficit),
+        # (c - cover - fee)+ = (c - cover - fee) + (cover + fee - c)+
+        returned=summed(scale * (accounts.collateral - (cover + fee) * accounts.share))
+        + lacking.unpaid
+        + lacking.deficit,
+        penalty=summed(scale * fee * accounts.share) - lacking.unpaid,
+        bad_debt=lacking.deficit,
         sold=nothing,
         distance=nothing,
-        lost=by_sides(book, scale * deficit, insolvent) if by_side else None,
+        lost=lacking.lost,
     )
+
+
+class Unable(NamedTuple):
+    """What the accounts lack that cannot pay for everything: their deficits, the share of open interest that has one, penalties
+    that stay unpaid, and the first two by side where that is asked for."""
+
+    deficit: PerPath
+    share: PerPath
+    unpaid: PerPath
+    lost: SideLosses | None
+
+
+def _no_one(nothing: PerPath, by_side: bool) -> Unable:
+    """Hardly any step has such accounts on any path."""
+    lost = SideLosses((nothing, nothing), (nothing, nothing)) if by_side else None
+    return Unable(nothing, nothing, nothing, lost)
 
 
 def part_closed(

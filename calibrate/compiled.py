@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 Values = TypeVar("Values")
 Elementwise = Callable[..., Float[Array, "..."]]
@@ -28,6 +28,14 @@ def computed_once(work: Callable[[], Values], sample: Float[Array, "..."]) -> Va
     always = sample[(0,) * sample.ndim] > -jnp.inf
     shapes = jax.eval_shape(work)
     return lax.cond(always, work, lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes))
+
+
+def where_needed(needed: Bool[Array, "..."], work: Callable[[], Values], otherwise: Callable[[], Values]) -> Values:
+    """What `work` returns if anything is needed of the paths at hand, else what `otherwise` does: the same, for paths of which
+    nothing is needed."""
+    if jax.default_backend() != "cpu":
+        return work()
+    return lax.cond(jnp.any(needed), work, otherwise)
 
 
 def with_slopes(function: Elementwise) -> Elementwise:

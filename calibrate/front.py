@@ -35,7 +35,7 @@ from calibrate.closes import (
     execution_at,
     part_closed,
 )
-from calibrate.compiled import computed_once
+from calibrate.compiled import computed_once, where_needed
 from calibrate.extremes import larger, smaller
 from calibrate.front_state import Called, FrontState, MarketNow, deleverages
 from calibrate.liquidity import Flow, Liquidity
@@ -279,7 +279,10 @@ def _within_capacity(
         )
         affordable = functools.partial(_affordable, state, wanted, reach, room, market, book, venue, liquidity)
         share = computed_once(affordable, market.mid)
-    level = jnp.where(share < wanted, level_holding(book.density, share), reach)
+    held_back = share < wanted
+    level = where_needed(
+        held_back, lambda: jnp.where(held_back, level_holding(book.density, share), reach), lambda: reach
+    )
     return level, _all_below(book, share, level)
 
 

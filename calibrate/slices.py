@@ -9,11 +9,12 @@ from calibrate.units import CohortPath, Scalar
 
 
 class Slice(NamedTuple):
-    """Some accounts of each cohort, between two levels: their share and collateral, what they lack to reach a level, and the
-    share of those below a level."""
+    """Some accounts of each cohort, between two levels: their share and collateral, the lower level, what they lack to reach a
+    level, and the share of those below a level."""
 
     share: CohortPath
     collateral: CohortPath
+    lowest: CohortPath
     lacking: Callable[[CohortPath], CohortPath]
     short_of: Callable[[CohortPath], CohortPath]
 
@@ -24,6 +25,7 @@ def slice_of(book: Book, closed: Closed) -> Slice:
     return Slice(
         newly.share,
         newly.collateral,
+        closed.low,
         lambda strike: lacking(book.density, strike, closed),
         lambda strike: share_short_of(book.density, strike, closed),
     )
@@ -33,6 +35,7 @@ def some_of(part: CohortPath, accounts: Slice) -> Slice:
     return Slice(
         part * accounts.share,
         part * accounts.collateral,
+        accounts.lowest,
         lambda strike: part * accounts.lacking(strike),
         lambda strike: part * accounts.short_of(strike),
     )
@@ -44,6 +47,7 @@ def thinned_slice(book: Book, closed: Closed, level: CohortPath, missing: Scalar
     return Slice(
         whole.share - missing * lower.share,
         whole.collateral - missing * lower.collateral,
+        whole.lowest,
         lambda strike: whole.lacking(strike) - missing * lower.lacking(strike),
         lambda strike: whole.short_of(strike) - missing * lower.short_of(strike),
     )

@@ -83,6 +83,7 @@ class Band(NamedTuple):
         return Slice(
             height * (high - low),
             height * (high - low) * (high + low) / 2,
+            low,
             lambda strike: height * (reached(strike) - low) * (strike - (reached(strike) + low) / 2),
             lambda strike: height * (reached(strike) - low),
         )
