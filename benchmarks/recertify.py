@@ -82,6 +82,7 @@ def tested(name: str, changes: list[str], seed: int, paths: int) -> dict[str, An
         seed=derived_seed(seed, "tested again"),
         paths=paths,
         stage="",
+        tail_level=problem.tail_level,
         listener=Silent(),
     )
     estimates = [limit.estimate(limit.contribution(fresh.values), fresh.weights) for limit in problem.constraints]
