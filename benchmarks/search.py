@@ -31,7 +31,7 @@ JOB = "eth-perp"
 THREE = ["constraints.insolvency_probability=1e-4", "constraints.bad_debt_es_usd=20e3"]
 EIGHT = [
     *THREE,
-    "constraints.account_insolvency_rate=1e-6",
+    "constraints.account_insolvency_rate=1e-5",
     "constraints.margin_rise=0.15",
     "venue.stressed_volatility=2.0",
     "policy.margin_floor_bps={ value = 50, free = true, low = 10, high = 400 }",

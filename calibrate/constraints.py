@@ -193,7 +193,7 @@ class Shortfall(Constraint):
             rest_on = min(positive(values), (1 - self.level) * len(values))
         else:
             tail = (values > 0) & (values >= weighing.level_of(values, weights, 1 - self.level))
-            rest_on = weighing.diagnose(tail, weights).effective_paths
+            rest_on = weighing.diagnose(np.where(tail, values, 0.0), weights).effective_paths
         if rest_on >= _LOSSES_NEEDED:
             return _normal_upper(estimate, confidence)
         return min(_most_losses(values, weights, confidence) / (1 - self.level), 1.0)
@@ -242,7 +242,8 @@ def _upper_of_losses(
     if weights is None or isinstance(values, Summary):
         rest_on: float = positive(values)
     else:
-        rest_on = weighing.diagnose(values > 0, weights).effective_paths
+        # Small losses on heavy paths may be many and add next to nothing; what counts is how evenly the sum is made up.
+        rest_on = weighing.diagnose(values, weights).effective_paths
     return (
         _normal_upper(estimate, confidence) if rest_on >= _LOSSES_NEEDED else _most_losses(values, weights, confidence)
     )

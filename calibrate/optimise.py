@@ -387,7 +387,7 @@ def solve(
     """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
 
     Screening and search alternate: a search ends where it has moved so far that other paths may matter, and the last one where
-    no path that is insolvent at the solution was left out. A start `nearby` saves the first, rough search; one whose paths are
+    nothing more is to be gained and no path that is insolvent at the solution was left out. A start `nearby` saves the first, rough search; one whose paths are
     `known`, where the last call on this sample ended, the first screening too.
     """
     problem = sample.problem
@@ -404,7 +404,7 @@ def solve(
         )
         point = problem.point_at(found.point)
         far = np.max(np.abs(found.point - here)) > 0.99 * _REACH
-        if not rough and not far and sample.missed(point) == 0:
+        if not rough and not far and found.finished and sample.missed(point) == 0:
             break
         rough = far
     evaluation = sample.evaluate(point)

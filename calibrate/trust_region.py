@@ -28,12 +28,13 @@ class Local(NamedTuple):
 
 class Found(NamedTuple):
     """Where the search ended, what holds there, how many evaluations it took, and what easing each limit by one would take off
-    the objective (the Lagrange multipliers)."""
+    the objective (the Lagrange multipliers). It is not `finished` if it ran out of evaluations."""
 
     point: np.ndarray
     local: Local
     evaluations: int
     prices: np.ndarray
+    finished: bool
 
 
 def minimise(
@@ -45,22 +46,24 @@ def minimise(
     radius: float = 0.15,
     smallest_gain: float = 2e-5,
     smallest_radius: float = 1e-3,
-    most_evaluations: int = 15,
+    most_evaluations: int | None = None,
 ) -> Found:
     """Minimise over a box, starting at `start`. Coordinates should be scaled so that 0.1 is a considerable step. The
     search ends when a step promises less than `smallest_gain` of the merit, or steps get shorter than `smallest_radius`."""
     point = np.clip(np.asarray(start, float), low, high)
+    # Curvature is learned along one direction a step.
+    most_evaluations = most_evaluations or max(15, 5 * len(point))
     box = (low, high)
     here, evaluations = evaluate(point), 1
     curvature = np.zeros((len(point), len(point)))
     penalty = 1.0
-    while radius > smallest_radius and evaluations < most_evaluations:
+    finished = False
+    while not finished and evaluations < most_evaluations:
         penalty = max(penalty, 2 * float(np.max(_multipliers(here), initial=0.0)))
         step = _step(here, curvature, point, box, radius, penalty)
         predicted = _merit(here, penalty) - _predicted(here, curvature, step, penalty)
         if predicted < smallest_gain * max(abs(_merit(here, penalty)), 1e-3):
-            if np.max(here.limits) <= 1e-4 or penalty > 1e6:
-                break
+            finished = bool(np.max(here.limits) <= 1e-4 or penalty > 1e6)
             # Nothing to gain although a limit is missed: perhaps only because the penalty is too small.
             penalty *= 10
             continue
@@ -82,7 +85,8 @@ def minimise(
             radius = min(2 * radius, 0.5)
         if gained > 0:
             point, here = point + step, there
-    return Found(point, here, evaluations, prices_at(point, here))
+        finished = radius <= smallest_radius
+    return Found(point, here, evaluations, prices_at(point, here), finished)
 
 
 def _bent(here: Local, there: Local, step: np.ndarray) -> Local:
