@@ -14,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from calibrate.auctions import auction_off
 from calibrate.book import (
     Below,
     Book,
@@ -37,18 +38,18 @@ from calibrate.closes import (
 )
 from calibrate.compiled import computed_once, where_needed
 from calibrate.extremes import larger, smaller
-from calibrate.front_state import Called, FrontState, MarketNow, deleverages
+from calibrate.front_state import Called, FrontState, MarketNow, accounts_between, deleverages
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
 from calibrate.rationing import part_of
-from calibrate.slices import Slice, slice_of, thinned_slice, up_to
+from calibrate.slices import slice_of, up_to
 from calibrate.touched import (
+    LEAST_WIDTH,
     Touched,
     after,
     band_of,
     below,
-    everyone,
     only,
     parted_band,
     parted_book,
@@ -95,7 +96,8 @@ def step_fronts(
     target = smaller(seen, liquidatable) if venue.recheck else seen
 
     reach = advance(state.closed_level, target)
-    moved, closes, touched = (_close_in_full if venue.close is None else _close_in_part)(
+    part_or_whole = _close_in_full if venue.close is None else _close_in_part
+    moved, closes, touched = (part_or_whole if venue.auction is None else auction_off)(
         state, target, reach, market, margin, index, scale, book, venue, liquidity, policy
     )
     left = None if allowance is None else larger(allowance - closes.share * market.mid, 0.0)
@@ -121,13 +123,6 @@ def _called(
     return Called(warned, under_way, answered)
 
 
-def _accounts(book: Book, state: FrontState, venue: Venue, closed: Closed) -> Slice:
-    """The accounts between two levels, without those that have topped up."""
-    if venue.calls is None or state.called is None:
-        return slice_of(book, closed)
-    return thinned_slice(book, closed, state.called.answered, venue.calls.top_up)
-
-
 def _close_in_full(
     state: FrontState,
     target: CohortPath,
@@ -145,7 +140,7 @@ def _close_in_full(
     del index
     closed_level, closed = _within_capacity(state, reach, market, margin, scale, book, venue, liquidity, policy)
     moved = Closed(state.closed_level, state.closed, closed_level, closed)
-    accounts = _accounts(book, state, venue, moved)
+    accounts = accounts_between(book, state, venue, moved)
     sold = book.over_cohorts(book.side[:, None] * accounts.share) * market.mid
     execution = computed_once(lambda: _execution(book, venue, liquidity, market, sold, scale), scale)
     bonus = _bonus(venue, policy, execution, margin, scale)
@@ -170,9 +165,9 @@ def _close_in_part(
     """Accounts that are reached lose what the close rule says at the price before these closes."""
     rule, touched, required = venue.close, state.touched, venue.maintenance(margin)
     assert rule is not None
-    assert touched is not None
+    assert isinstance(touched, Touched)
     terms = _terms(_before(book, venue, market, scale), policy, required, scale)
-    reached = below(band_of(touched.ready, _LEAST_WIDTH * required / scale), target)
+    reached = below(band_of(touched.ready, LEAST_WIDTH * required / scale), target)
     again = parted_band(rule, terms, reached)
     moved = Closed(state.closed_level, state.closed, reach, _all_below(book, share_below(book.density, reach), reach))
     fresh = parted_book(book, rule, terms, moved)
@@ -201,10 +196,6 @@ def _close_in_part(
     closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
     settled = _terms(execution, policy, required, scale)
     return moved, closes, after(touched, rule, index, settled, fresh, again, reached, part)
-
-
-# Accounts of a cohort that are touched at one moment differ in collateral by this part of their maintenance margin.
-_LEAST_WIDTH = 0.1
 
 
 def _all_below(book: Book, share: CohortPath, level: CohortPath) -> Below:
@@ -382,13 +373,13 @@ def open_deficit(
     """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it."""
     book = book.thinned(state.left)
     rest = Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover))
-    untouched = _accounts(book, state, venue, rest)
+    untouched = accounts_between(book, state, venue, rest)
     deficit, share = untouched.lacking(execution.cover), untouched.short_of(execution.cover)
     lowest = state.closed_level
     if state.touched is not None:
-        band = band_of(everyone(state.touched), _LEAST_WIDTH * required / scale)
-        deficit, share = deficit + band.slice().lacking(execution.cover), share + band.slice().short_of(execution.cover)
-        lowest = jnp.where(band.height > 0, smaller(lowest, band.low), lowest)
+        others, their_lowest = state.touched.remaining(required / scale)
+        deficit, share = deficit + others.lacking(execution.cover), share + others.short_of(execution.cover)
+        lowest = smaller(their_lowest, lowest)
     losers = None
     if deleverages(venue):
         lost = by_sides(book, scale * deficit, share)
@@ -410,7 +401,7 @@ def _facing(book: Book, state: FrontState, lost: SideLosses) -> tuple[Losers, Lo
 def _still_open(book: Book, state: FrontState) -> tuple[PerPath, PerPath]:
     still_open = 1 - state.closed.share
     if state.touched is not None:
-        still_open = still_open + everyone(state.touched).share
+        still_open = still_open + state.touched.share
     return book.of_sides(larger(still_open, 0.0))
 
 
@@ -438,9 +429,7 @@ def closed_falsely(
     required = trigger_level(book, OracleView(seen, seen, seen), margin) / scale
     not_needed = state.closed.share - share_below(book.density, smaller(required, state.closed_level))
     if state.touched is not None:
-        # Of accounts closed in part, the part that was closed of the cohort's on average.
-        reached = state.closed.share
-        not_needed = not_needed * state.touched.sold / jnp.where(reached > 0, reached, 1.0)
+        not_needed = state.touched.closed_needlessly(state.closed.share, not_needed, required, margin / scale)
     return book.over_cohorts(larger(not_needed, 0.0))
 
 

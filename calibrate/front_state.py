@@ -8,7 +8,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from calibrate.book import Below, Book
+from calibrate.book import Below, Book, Closed
+from calibrate.offers import Offers, start_offers
+from calibrate.slices import Slice, slice_of, thinned_slice
 from calibrate.touched import Touched, start_touched
 from calibrate.units import CohortPath, PerPath
 from calibrate.venue import Venue
@@ -23,7 +25,7 @@ class FrontState(NamedTuple):
     closed: Below
     under_way: Float[Array, "delay cohort path"]
     left: CohortPath | None
-    touched: Touched | None
+    touched: Touched | Offers | None
     called: "Called | None" = None
     allowance: PerPath | None = None
 
@@ -61,11 +63,25 @@ def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
         closed=Below(nothing, nothing),
         under_way=venue.keeper_delay.empty_line(nothing),
         left=jnp.ones_like(lowest) if deleverages(venue) else None,
-        touched=None if venue.close is None else start_touched(venue.close, lowest),
+        touched=_started(venue, lowest),
         called=None if venue.calls is None else Called(nothing, venue.calls.response.empty_line(nothing), nothing),
         allowance=None if venue.cap is None else venue.cap.most + jnp.zeros_like(like),
     )
 
 
+def _started(venue: Venue, like: CohortPath) -> Touched | Offers | None:
+    """Accounts that a liquidation has reached without closing them at once: there are none yet."""
+    if venue.auction is not None:
+        return start_offers(venue.auction, like)
+    return None if venue.close is None else start_touched(venue.close, like)
+
+
 def deleverages(venue: Venue) -> bool:
     return venue.backstop is not None and venue.backstop.deleverages
+
+
+def accounts_between(book: Book, state: FrontState, venue: Venue, closed: Closed) -> Slice:
+    """The accounts between two levels, without those that have topped up."""
+    if venue.calls is None or state.called is None:
+        return slice_of(book, closed)
+    return thinned_slice(book, closed, state.called.answered, venue.calls.top_up)

@@ -36,6 +36,27 @@ class Touched(NamedTuple):
     line: Float[Array, "delay moment cohort path"] | None
     sold: CohortPath
 
+    @property
+    def share(self) -> CohortPath:
+        """What is left of them."""
+        return self.everyone().share
+
+    def everyone(self) -> Moments:
+        return self.ready if self.resting is None else _sum(self.ready, self.resting)
+
+    def remaining(self, maintenance: CohortPath) -> tuple[Slice, CohortPath]:
+        """The accounts, and the lowest of their levels; `maintenance` is the margin as a level."""
+        band = band_of(self.everyone(), LEAST_WIDTH * maintenance)
+        return band.slice(), jnp.where(band.height > 0, band.low, jnp.inf)
+
+    def closed_needlessly(
+        self, reached: CohortPath, needless: CohortPath, required: CohortPath, maintenance: CohortPath
+    ) -> CohortPath:
+        """Of the share `needless` of those `reached` with more than what is `required`, what was closed: the part that was closed
+        of the cohort's on average."""
+        del required, maintenance
+        return needless * self.sold / jnp.where(reached > 0, reached, 1.0)
+
 
 class Parted(NamedTuple):
     """What a rule does to a slice: the accounts that are closed in full, the share that is closed of the others, and the
@@ -101,6 +122,8 @@ def band_of(moments: Moments, least_width: CohortPath) -> Band:
 
 # Of a cohort, a share that shows in no figure.
 _NOBODY = 1e-12
+# Accounts of a cohort that are touched at one moment differ in collateral by this part of their maintenance margin.
+LEAST_WIDTH = 0.1
 
 
 def below(band: Band, level: CohortPath) -> Band:
@@ -167,7 +190,3 @@ def _remaining(parted: Parted, settled: Terms) -> Moments:
 
 def _sum(first: Moments, second: Moments) -> Moments:
     return Moments(*(a + b for a, b in zip(first, second, strict=True)))
-
-
-def everyone(touched: Touched) -> Moments:
-    return touched.ready if touched.resting is None else _sum(touched.ready, touched.resting)

@@ -10,6 +10,7 @@ import equinox as eqx
 from calibrate.delay import Delay
 from calibrate.policy import MarginRule, Policy
 from calibrate.units import CohortPath, PerPath, Scalar
+from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop
 from calibrate.venue.close import CloseCap, PartialClose
 from calibrate.venue.incentive import Incentive
@@ -36,6 +37,7 @@ class Venue(eqx.Module):
     incentive: Incentive | None = None
     trigger: Trigger | None = None
     calls: MarginCalls | None = None
+    auction: Auction | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""

@@ -79,6 +79,13 @@ class Costs(NamedTuple):
     half_spread: Scalar
 
 
+def gas_now(incentive: Incentive | None, gas: Scalar, log_volatility: PerPath) -> Scalar | PerPath:
+    """What gas costs at today's volatility."""
+    if incentive is None or incentive.congestion is None:
+        return gas
+    return incentive.congestion.gas(gas, log_volatility)
+
+
 Rates = tuple[Scalar | PerPath, Scalar | PerPath]
 
 
@@ -92,7 +99,7 @@ def room_for(
         return profit, profit
     if isinstance(incentive.fill, LimitOrder):
         return incentive.fill.limit + ahead, incentive.fill.limit - ahead
-    gas = costs.gas if incentive.congestion is None else incentive.congestion.gas(costs.gas, log_volatility)
+    gas = gas_now(incentive, costs.gas, log_volatility)
     longs, shorts = (policy.keeper_share * rate for rate in penalty)
     if incentive.reward is not None:
         longs, shorts = incentive.reward.rate(longs), incentive.reward.rate(shorts)
