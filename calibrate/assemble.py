@@ -13,6 +13,7 @@ from scipy.special import ndtr
 
 from calibrate.assemble_replay import replaying
 from calibrate.assemble_rules import (
+    auction_of,
     backstop_of,
     by_size,
     calls_of,
@@ -217,6 +218,7 @@ def _venue(
         incentive=incentive_of(section.incentive, job.book.position_usd, dtype),
         trigger=trigger_of(section.trigger, dtype),
         calls=calls_of(section.margin_calls, job.simulation.step_s, dtype),
+        auction=auction_of(section.auction, job.simulation.step_s, open_interest_usd, dtype),
     )
 
 

@@ -11,6 +11,7 @@ from calibrate.data.positions import Positions
 from calibrate.delay import Delay, delay_of
 from calibrate.job import Job, VenueSection
 from calibrate.job_rules import (
+    AuctionSection,
     BackstopSection,
     CloseCapSection,
     CloseSection,
@@ -19,6 +20,7 @@ from calibrate.job_rules import (
     TriggerSection,
 )
 from calibrate.units import BPS, SECONDS_PER_YEAR
+from calibrate.venue.auction import Auction, line, stairs, until_reset
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
@@ -84,6 +86,23 @@ def incentive_of(section: IncentiveSection | None, position_usd: float, dtype: n
         if section.limit_bps is None
         else LimitOrder(number(section.limit_bps * BPS)),
     )
+
+
+def auction_of(
+    section: AuctionSection | None, step_s: float, open_interest_usd: float, dtype: np.dtype
+) -> Auction | None:
+    if section is None:
+        return None
+    # Up to the first step at which an offer has lasted too long.
+    seconds = step_s * np.arange(int(section.reset_after_s / step_s + 1e-9) + 2)
+    start = 1 + section.start_bps * BPS
+    if section.fall_bps is not None and section.fall_s is not None:
+        multiples = stairs(seconds, start=start, fall=section.fall_bps * BPS, every_s=section.fall_s)
+    else:
+        multiples = line(seconds, start=start, zero_after_s=section.zero_after_s or np.inf)
+    asked = until_reset(multiples, seconds, after_s=section.reset_after_s, below=section.reset_below or 0.0)
+    most = None if section.most_usd is None else jnp.asarray(section.most_usd / open_interest_usd, dtype)
+    return Auction(jnp.asarray(np.log(asked), dtype), most)
 
 
 def trigger_of(section: TriggerSection | None, dtype: np.dtype) -> Trigger | None:

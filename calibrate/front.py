@@ -88,7 +88,7 @@ def step_fronts(
     required = venue.maintenance(margin)
     if venue.trigger is not None and venue.trigger.at_market:
         view = OracleView(*[jnp.log(market.mid)] * 3)
-    state = state._replace(called=_called(state.called, book, view, required, index, scale, venue))
+    state = state._replace(called=_called(state, book, view, required, index, scale, venue))
     asked = required if venue.trigger is None else required + venue.trigger.extra
     liquidatable = computed_once(lambda: trigger_level(book, view, asked) / scale, scale)
     triggered = advance(state.triggered, liquidatable)
@@ -107,7 +107,7 @@ def step_fronts(
 
 
 def _called(
-    called: Called | None,
+    state: FrontState,
     book: Book,
     view: OracleView,
     required: PerPath | CohortPath,
@@ -115,12 +115,16 @@ def _called(
     scale: PerPath | CohortPath,
     venue: Venue,
 ) -> Called | None:
-    """Margin calls go out and are answered."""
+    """Margin calls go out and are answered by those who have not been closed."""
+    called = state.called
     if called is None or venue.calls is None:
         return None
     warned = advance(called.warned, trigger_level(book, view, venue.calls.warning * required) / scale)
     under_way, answered = venue.calls.response.through(called.under_way, index, warned)
-    return Called(warned, under_way, answered)
+    newly = share_below(book.density, larger(answered, state.closed_level)) - share_below(
+        book.density, larger(called.answered, state.closed_level)
+    )
+    return Called(warned, under_way, answered, called.topped_up + venue.calls.top_up * book.over_cohorts(newly))
 
 
 def _close_in_full(

@@ -14,6 +14,7 @@ from calibrate.slices import Slice, slice_of, thinned_slice
 from calibrate.touched import Touched, start_touched
 from calibrate.units import CohortPath, PerPath
 from calibrate.venue import Venue
+from calibrate.venue.trigger import MarginCalls
 
 
 class FrontState(NamedTuple):
@@ -32,11 +33,12 @@ class FrontState(NamedTuple):
 
 class Called(NamedTuple):
     """Per cohort: the highest warning level so far, those under way to their owners, and the level below which owners have had
-    the time to respond."""
+    the time to respond; and the share of open interest that has topped up."""
 
     warned: CohortPath
     under_way: Float[Array, "delay cohort path"]
     answered: CohortPath
+    topped_up: PerPath
 
 
 class MarketNow(NamedTuple):
@@ -64,9 +66,13 @@ def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
         under_way=venue.keeper_delay.empty_line(nothing),
         left=jnp.ones_like(lowest) if deleverages(venue) else None,
         touched=_started(venue, lowest),
-        called=None if venue.calls is None else Called(nothing, venue.calls.response.empty_line(nothing), nothing),
+        called=None if venue.calls is None else _nobody_called(venue.calls, nothing, like),
         allowance=None if venue.cap is None else venue.cap.most + jnp.zeros_like(like),
     )
+
+
+def _nobody_called(calls: MarginCalls, nothing: CohortPath, like: PerPath) -> Called:
+    return Called(nothing, calls.response.empty_line(nothing), nothing, jnp.zeros_like(like))
 
 
 def _started(venue: Venue, like: CohortPath) -> Touched | Offers | None:

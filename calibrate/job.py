@@ -19,7 +19,7 @@ from calibrate.job_frontier import FrontierSection, cannot_sweep
 from calibrate.job_market import MarketSection, window_problem, with_horizon
 from calibrate.job_oracle import OracleSection
 from calibrate.job_policy import Choice, PolicySection, same_name
-from calibrate.job_rules import VenueRules
+from calibrate.job_rules import VenueRules, against_the_step
 from calibrate.job_words import did_you_mean, in_words
 from calibrate.presets import Preset, with_preset
 from calibrate.section import Count, NotNegative, Positive, Section, Share, Tolerance, whole
@@ -371,6 +371,7 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
             wrong.append(
                 (where, f"is {delay_s:g} s, longer than the horizon of {horizon_s:g} s; nothing would be seen of it")
             )
+    wrong += against_the_step(job.venue, job.simulation.step_s)
     simulation, limits = job.simulation, tuple(job.constraints.limits())
     wrong += rise_windows.not_watchable(
         simulation.margin_rise_windows_days, limits, simulation.horizon_days, simulation.step_s

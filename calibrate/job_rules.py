@@ -124,6 +124,36 @@ class IncentiveSection(Section):
         return self
 
 
+class AuctionSection(Section):
+    """What is liquidated is offered at a price that falls. It starts `start_bps` above the oracle price (below it, if negative) and
+    falls in stairs by `fall_bps` every `fall_s`, or along a line to nothing within `zero_after_s`. After `reset_after_s`, or
+    below `reset_below` of its start, an offer starts anew. At most `most_usd` is on offer at one time."""
+
+    curve: Literal["stairs", "line"] = "stairs"
+    start_bps: Annotated[float, Field(gt=-10_000, le=100_000)]
+    fall_bps: Annotated[float, Field(gt=0, lt=10_000)] | None = None
+    fall_s: Positive | None = None
+    zero_after_s: Positive | None = None
+    reset_after_s: Positive
+    reset_below: Annotated[float, Field(gt=0, lt=1)] | None = None
+    most_usd: Positive | None = None
+
+    @model_validator(mode="after")
+    def _fits_curve(self) -> "AuctionSection":
+        stairs, line = (self.fall_bps, self.fall_s), (self.zero_after_s,)
+        needed, unwanted = (stairs, line) if self.curve == "stairs" else (line, stairs)
+        if None in needed or any(number is not None for number in unwanted):
+            raise ValueError(
+                'curve = "stairs" needs `fall_bps` and `fall_s`, curve = "line" needs `zero_after_s`, and neither has the other\'s'
+            )
+        if self.zero_after_s is not None and self.reset_after_s >= self.zero_after_s:
+            raise ValueError(
+                f"`reset_after_s` is {self.reset_after_s:g} and `zero_after_s` {self.zero_after_s:g}; expected the first to be "
+                "smaller: an offer at no price is never made"
+            )
+        return self
+
+
 class TriggerSection(Section):
     """Accounts are judged at the `oracle` price or that of the `market`, and `extra_bps` of notional (fees, a keeper's reward)
     are asked for on top of the maintenance margin."""
@@ -155,6 +185,7 @@ class VenueRules(Section):
     incentive: IncentiveSection | None = None
     trigger: TriggerSection | None = None
     margin_calls: MarginCallSection | None = None
+    auction: AuctionSection | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> "VenueRules":
@@ -169,7 +200,28 @@ class VenueRules(Section):
         rising = bounds == sorted(set(bounds)) and factors == sorted(factors)
         bonus = self.incentive is not None and self.incentive.bonus is not None
         for_profit = self.incentive is not None and (self.incentive != IncentiveSection(bonus=self.incentive.bonus))
+        auction = self.auction is not None
+        beside_auction = None
+        if self.incentive is not None:
+            beside_auction = IncentiveSection(gas_volatility_exponent=self.incentive.gas_volatility_exponent)
         return [
+            (auction and self.recheck, "what is on `auction` is not given back; it needs `recheck = false`"),
+            (
+                auction and self.keepers == "unlimited",
+                'an `auction` is taken by whoever gains by it; it needs keepers = "for-profit"',
+            ),
+            (
+                auction and (self.close is not None or self.close_cap is not None),
+                "an `auction` cannot be combined with `close` or `close_cap`",
+            ),
+            (
+                auction and self.incentive != beside_auction,
+                "with an `auction` of `incentive` only `gas_volatility_exponent` has a meaning",
+            ),
+            (
+                self.auction is not None and self.auction.most_usd is not None and self.margin_calls is not None,
+                "`auction.most_usd` cannot be combined with `margin_calls`",
+            ),
             (bool(bounds) and bounds[0] != 0, "`tiers` must start with `from_usd = 0`"),
             (not rising, "`tiers` must rise: each `from_usd` above the one before it, no `factor` below it"),
             (self.close is not None and not self.recheck, "a `close` in parts needs `recheck = true`"),
@@ -187,3 +239,17 @@ class VenueRules(Section):
                 '`incentive` is about what closes are worth; it needs keepers = "for-profit"',
             ),
         ]
+
+
+# An offer of more steps than that would take more room than all the rest of a simulation.
+_MOST_STEPS_ON_OFFER = 240
+
+
+def against_the_step(venue: VenueRules, step_s: float) -> list[tuple[str, str]]:
+    """What of the rules cannot be followed at the simulation's step."""
+    auction = venue.auction
+    if auction is None or auction.reset_after_s <= _MOST_STEPS_ON_OFFER * step_s:
+        return []
+    message = f"is {auction.reset_after_s:g} s, more than {_MOST_STEPS_ON_OFFER} steps of {step_s:g} s; make "
+    message += f"`simulation.step_s` {auction.reset_after_s / _MOST_STEPS_ON_OFFER:g} or more, or offers shorter"
+    return [("venue.auction.reset_after_s", message)]

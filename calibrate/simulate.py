@@ -71,8 +71,9 @@ class Outcome(NamedTuple):
     the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The three
     fields up to `returned` say where the closed accounts' money came from and went. `log_likelihood` is zero; its derivative in
     `World.jump_rate_scale` is what derivatives along a path miss (`gradient.score_gradient`). The draws and rates after it belong
-    to layers behind the insurance fund (`venue/backstop.py`), the last three fields are the largest rises of the requirement
-    within 1, 5 and 30 days (`rises.py`); these are None where the venue does not have them or nobody asked.
+    to layers behind the insurance fund (`venue/backstop.py`), `topped_up` is the share that has answered margin calls, the last
+    three fields are the largest rises of the requirement within 1, 5 and 30 days (`rises.py`); these are None where the venue
+    does not have them or nobody asked.
     """
 
     distance: PerPath
@@ -98,6 +99,7 @@ class Outcome(NamedTuple):
     vault_draw: PerPath | None = None
     adl_loss: PerPath | None = None
     adl_rate: PerPath | None = None
+    topped_up: PerPath | None = None
     margin_rise_1d: PerPath | None = None
     margin_rise_5d: PerPath | None = None
     margin_rise_30d: PerPath | None = None
@@ -240,6 +242,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
         vault_draw=tally.vault_draw,
         adl_loss=tally.adl_loss,
         adl_rate=tally.adl_rate,
+        topped_up=None if state.fronts.called is None else state.fronts.called.topped_up,
         **{window.metric: rise.largest for window, rise in zip(scenario.rise_windows, tally.rises, strict=True)},
     )
 

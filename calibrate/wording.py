@@ -37,6 +37,7 @@ METRICS = {
     "vault_draw": ("Paid by the backstop vault", "What the vault pays once the fund does not, on average."),
     "adl_loss": ("Lost by winners", "What users on the other side lose when they are deleveraged, on average."),
     "adl_rate": ("Auto-deleveraged", "Open interest of users on the other side that is closed for others' losses."),
+    "topped_up": ("Topped up after a margin call", "Open interest whose owners add collateral when they are warned."),
     "open_deficit": ("Deficit still open at the end", "Bad debt of accounts that nobody had closed at the horizon."),
     "liquidated": ("Liquidated", "Open interest closed by liquidation, on average."),
     "liquidations": ("Liquidated", "Open interest closed by liquidation."),

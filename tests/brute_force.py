@@ -118,6 +118,9 @@ class Rules:
     bonus_to: float = 0.0
     fill: str = "market"  # "market", "oracle" (a takeover) or "limit" (the venue's own order)
     limit: float = 0.0
+    # 9. Auction: log-price asked over the oracle's at the start of an offer, by its age in steps; what may be on offer at a time
+    auction: tuple[float, ...] = ()
+    auction_most: float = math.inf
     # 7. Backstop: what the fund pays at once and how fast that comes back, a vault, whether winners are deleveraged
     fund_cap: float = math.inf
     fund_cap_refill_per_year: float = 0.0
@@ -219,6 +222,21 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
 
         price = math.exp(log_price)
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
+        if rules.auction:
+            book.offer(t, rules, eligible, price, oracle.seen)
+            asked = book.top + book.side * np.array(rules.auction)[np.where(book.offered, t - book.offered_at, 0)]
+            worth = {
+                side: side * (market.log_price - asked) - rules.half_spread - gas_at(rules, log_volatility)
+                for side in (1, -1)
+            }
+            closed = sum(taken(book, side, liquidity.sold_at(side, depth, worth[side]), price) for side in (1, -1))
+            whole = np.ones_like(closed)
+            net_sold = float(np.sum(book.side * closed)) * price
+            taken_over = ledger.settle(
+                book, closed, np.exp(asked), whole * rules.penalty, whole, undisturbed=math.exp(market.log_price)
+            )
+            liquidity.absorb(net_sold - taken_over * price)
+            continue
         taken_at = math.exp(oracle.seen) if rules.fill == "oracle" else None
         before = closing_prices(rules, book, price, taken_at)
         rates = penalty_rates(rules, book, before, required)
@@ -243,12 +261,35 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
     return ledger.outcome() | margin.outcome() | fate(book, margin, oracle) | {"final_log_price": log_price}
 
 
+def taken(book: Book, side: int, room: np.ndarray, price: float) -> np.ndarray:
+    """9. What is taken of each account on offer. The market sinks from offer to offer, the least worth taking first; whoever can
+    still be sold there shares in the flow."""
+    there = book.offered & (book.side == side) & (book.open_share > 0.0)
+    part, flow = 0.0, 0.0
+    closed = np.zeros_like(book.open_share)
+    for start in sorted(set(book.offered_at[there]), key=lambda start: room[there & (book.offered_at == start)][0]):
+        offer = there & (book.offered_at == start)
+        worth_more = there & (room >= room[offer][0])
+        part += (room[offer][0] - flow) / (float(book.open_share[worth_more].sum()) * price)
+        flow = room[offer][0]
+        closed[offer] = min(part, 1.0) * book.open_share[offer]
+    book.open_share -= closed
+    book.closed += closed
+    book.closed_of_all += closed / np.maximum(book.left, 1e-300)
+    return closed
+
+
+def gas_at(rules: Rules, log_volatility: float) -> float:
+    return rules.gas * math.exp(rules.gas_exponent * max(log_volatility, 0.0))
+
+
 def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
     """8. What became of the closed accounts, and which of them would have met maintenance at the end."""
     price = math.exp(oracle.seen)
     sound = book.first_collateral + book.side * (price - 1.0) >= book.maintenance(margin.maintenance) * price
     # As if nobody had been deleveraged or had topped up.
-    return {"liquidated_share": float(book.closed.sum()), "false_liquidation": float(book.closed_of_all[sound].sum())}
+    shares = {"liquidated_share": float(book.closed.sum()), "topped_up": book.topped_up}
+    return shares | {"false_liquidation": float(book.closed_of_all[sound].sum())}
 
 
 def closing_prices(rules: Rules, book: Book, price: float, taken_at: float | None) -> np.ndarray:
@@ -270,7 +311,7 @@ def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: floa
     if rules.fill == "limit":
         return rules.limit + ahead
     reward = min(max(rules.keeper_share * penalty, rules.reward_floor), rules.reward_cap)
-    profit = reward - rules.gas * math.exp(rules.gas_exponent * max(log_volatility, 0.0))
+    profit = reward - gas_at(rules, log_volatility)
     return profit - rules.half_spread + ahead if rules.fill == "oracle" else profit
 
 
@@ -355,6 +396,12 @@ class Liquidity:
         worthwhile = depth * ((max(profit, 0.0) / self.prefactor + self.root) ** 2 - rules.crossover)
         fast, slow, _ = self.parts
         return max(worthwhile - side * (fast + slow), 0.0)
+
+    def sold_at(self, side: int, depth: float, worth: np.ndarray) -> np.ndarray:
+        """9. What a side may sell until the market's price, less its displacement, is worth no more; by account."""
+        moved = np.abs(worth) / self.prefactor + self.root
+        flow = np.copysign(depth * (moved**2 - self.rules.crossover), worth)
+        return np.maximum(flow - side * sum(self.parts), 0.0)
 
     def absorb(self, net_sold: float) -> None:
         self.parts = [part + f * net_sold for part, f in zip(self.parts, self.rules.flow_weights, strict=True)]
@@ -490,8 +537,12 @@ class Book:
         self.left = np.ones_like(self.weight)
         self.first_warned = np.full(self.side.size, NEVER)
         self.answered = np.zeros(self.side.size, dtype=bool)
+        self.topped_up = 0.0
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
         self.rests_until = np.zeros(self.side.size)
+        self.offered = np.zeros(self.side.size, dtype=bool)
+        self.offered_at = np.zeros(self.side.size, dtype=int)
+        self.top = np.zeros(self.side.size)
         self.first_liquidatable = np.full(self.side.size, NEVER)
 
     def mark_liquidatable(self, t: int, maintenance: np.ndarray, *, low: float, high: float) -> None:
@@ -506,6 +557,7 @@ class Book:
         warned = self.collateral + self.side * (price - 1.0) < rules.warning * required * price
         self.first_warned[warned & (self.first_warned == NEVER)] = t
         answers = (self.first_warned <= t - rules.response_steps) & ~self.answered
+        self.topped_up += rules.top_up * float(self.open_share[answers].sum())
         self.open_share[answers] *= 1.0 - rules.top_up
         self.left[answers] *= 1.0 - rules.top_up
         self.answered |= answers
@@ -552,6 +604,22 @@ class Book:
         self.closed += closed
         self.closed_of_all += closed / np.maximum(self.left, 1e-300)
         return closed
+
+    def offer(self, t: int, rules: Rules, eligible: np.ndarray, price: float, oracle: float) -> None:
+        """9. Offer accounts as far as there is room, the riskiest of each cohort first; offers that have lasted start anew."""
+        new = np.where(eligible & ~self.offered, self.open_share, 0.0)
+        room = max(rules.auction_most / price - float(self.open_share[self.offered].sum()), 0.0)
+        if new.sum() > room:
+            part = room / float(new.sum())
+            for number in np.unique(self.cohort):
+                of_cohort = self.cohort == number
+                within = first_in_line(new[of_cohort], part)
+                # An account is offered whole or not at all.
+                new[of_cohort] = np.where(within > new[of_cohort] / 2, new[of_cohort], 0.0)
+        anew = (new > 0.0) | (self.offered & (t - self.offered_at == len(rules.auction)))
+        self.offered |= new > 0.0
+        self.offered_at[anew] = t
+        self.top[anew] = oracle
 
     def touched(self, closed: np.ndarray, parts: np.ndarray, rests_until: int) -> None:
         """Who lost a part of its position rests for a while."""

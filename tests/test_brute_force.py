@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from brute_force import Accounts, Rules, simulate
+from brute_force import Accounts, Book, Rules, simulate, taken
 from truth import Setting, loss, over_bands, passage_probability
 
 STEP = 0.01  # years, so that a volatility of 1 moves the price by 10 % a step
@@ -164,6 +164,7 @@ def test_a_long_and_a_short_are_closed_as_worked_out_by_hand():
             "insolvent_share": 0.6,
             "liquidated": 0.6 * sold_at + 0.4 * bought_at,
             "liquidated_share": 1.0,
+            "topped_up": 0.0,
             "penalty": 0.4 * 0.02 * bought_at,
             "keeper_income": 0.2 * 0.02 * bought_at,
             "fund_income": 0.2 * 0.02 * bought_at,
@@ -210,6 +211,47 @@ def test_losses_pass_through_the_layers_as_worked_out_by_hand():
     assert shifted["bad_debt"] == pytest.approx(0.03 + sold)
     assert shifted["adl_rate"] == pytest.approx(taken_over)
     assert shifted["final_log_price"] == pytest.approx(math.log(0.8) - displaced)
+
+
+def test_whoever_has_had_the_time_tops_up_a_part():
+    # Warned below twice the margin: at 0.95 a collateral of 0.10 leaves 0.05 < 0.1 * 0.95, one of 0.16 leaves 0.11, at 0.90 0.06
+    # < 0.09. A step later three tenths of each have topped up. At 0.90 the first has nothing left and is closed, as far as it has
+    # not: 0.7 of 0.4. Without the time to respond it would have been closed whole.
+    accounts = book((1, 0.10, 0.4, 0), (1, 0.16, 0.6, 0))
+    rules = replace(BY_HAND, warning=2.0, top_up=0.3, response_steps=1)
+    path = [math.log(0.95), math.log(0.90), math.log(0.90)]
+    for steps, shares in ((1, (0.0, 0.0)), (2, (0.12, 0.28)), (3, (0.3, 0.28))):
+        outcome = along(replace(rules, depth=1e30), accounts, path[:steps])
+        assert_outcome(outcome, dict(zip(("topped_up", "liquidated_share"), shares, strict=True)))
+
+
+def test_an_offer_is_taken_once_it_is_worth_it():
+    # Liquidatable at 0.90, where 0.10 leaves nothing; offered at 1.02 times the oracle's 0.90, which nobody takes.
+    # A step later 0.99 * 0.90 = 0.891 is asked for it: the market may sink by log(0.90 / 0.891) = 0.01005, for which (0.01005 /
+    # 0.02)^2 of the depth is sold, of 0.3 * 0.90. It is closed at 0.891 and lacks 0.009.
+    accounts = book((1, 0.10, 0.3, 0), (1, 0.30, 0.7, 0))
+    rules = replace(BY_HAND, unlimited_keepers=False, auction=(math.log(1.02), math.log(0.99)), half_spread=0.0)
+    first = along(rules, accounts, [math.log(0.9)])
+    assert_outcome(first, {"liquidated_share": 0.0, "topped_up": 0.0})
+    part = (math.log(0.90 / 0.891) / 0.02) ** 2 / 0.27
+    second = along(rules, accounts, [math.log(0.9)] * 2)
+    assert_outcome(second, {"liquidated_share": 0.3 * part, "liquidated": 0.3 * part * 0.891})
+    assert second["bad_debt"] - second["open_deficit"] == pytest.approx(0.3 * part * 0.009)
+    # At the third step it starts anew, at 1.02 times the price of that step: nobody takes it.
+    third = along(rules, accounts, [math.log(0.9)] * 3)
+    assert_outcome(third, {"liquidated_share": 0.3 * part})
+
+
+def test_offers_share_the_market_as_far_as_they_are_worth_it():
+    # Of 0.2 worth a flow of 0.1 and 0.3 worth one of 0.3, at a price of 1: the first 0.1 is shared by 0.5, a fifth of each;
+    # the other 0.2 is the second's, two thirds of it. A third offer is worth nothing; with 0.6 for the second all of it is taken.
+    accounts = book((1, 0.10, 0.2, 0), (1, 0.20, 0.3, 0), (1, 0.30, 0.1, 0), (1, 0.90, 0.4, 0))
+    for room, parts in ((0.3, (0.2, 0.2 + 2 / 3)), (0.6, (0.2, 1.0))):
+        offered = Book(accounts, steps=1, requirement=np.full(4, 0.1))
+        offered.offered[:3], offered.offered_at[:3] = True, (1, 2, 3)
+        closed = taken(offered, 1, np.array([0.1, room, 0.0, 0.0]), 1.0)
+        np.testing.assert_allclose(closed, [0.2 * parts[0], 0.3 * parts[1], 0.0, 0.0], rtol=1e-12)
+        np.testing.assert_allclose(offered.open_share + closed, offered.weight)
 
 
 def test_keepers_who_look_again_leave_a_sound_account_alone():

@@ -15,6 +15,7 @@ from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue.incentive import LimitOrder
 
 FRACTION = ["venue.close.rule=fraction", "venue.close.fraction=0.5"]
+AUCTION = [f"venue.auction.{key}" for key in ("start_bps=1000", "fall_bps=100", "fall_s=90", "reset_after_s=7200")]
 TIERS = "venue.tiers=[{from_usd=0,factor=1.0},{from_usd=1e6,factor=2.0}]"
 # Overrides that spoil the job, the place that is to be named, and what is to be said there.
 MISTAKES = {
@@ -47,6 +48,20 @@ MISTAKES = {
     "warned too late": (
         ["venue.margin_calls.warning_health=0.9", "venue.margin_calls.top_up_share=0.5"],
         "venue.margin_calls.warning_health", ["greater than 1", "found 0.9"],
+    ),
+    "auction of the unlimited": (
+        [*AUCTION, "venue.keepers=unlimited"], "venue", ["needs `recheck = false`", 'it needs keepers = "for-profit"'],
+    ),
+    "auction and parts": ([*AUCTION, *FRACTION], "venue", ["cannot be combined with `close`"]),
+    "auction and takeover": ([*AUCTION, "venue.incentive.fill=oracle"], "venue", ["only `gas_volatility_exponent`"]),
+    "line of stairs": ([*AUCTION, "venue.auction.curve=line"], "venue.auction", ['curve = "line" needs `zero_after_s`']),
+    "offers of nothing": (
+        ["venue.auction.curve=line", "venue.auction.start_bps=-500", "venue.auction.zero_after_s=60",
+         "venue.auction.reset_after_s=60"], "venue.auction", ["an offer at no price"],
+    ),
+    "offers that last": (
+        [*AUCTION, "venue.recheck=false", "venue.keepers=for-profit", "venue.auction.reset_after_s=1e7"],
+        "venue.auction.reset_after_s", ["more than 240 steps of 7200 s", "or offers shorter"],
     ),
     "limit without order": (["venue.incentive.limit_bps=5"], "venue.incentive", ['belongs to fill = "limit"']),
     "floor above cap": (
@@ -84,6 +99,25 @@ def test_dollars_and_seconds_become_shares_and_years(tmp_path: Path) -> None:
     assert venue.trigger.extra == pytest.approx(0.002)
     assert int(venue.calls.response.steps) == 2
     assert venue.schedule is None
+
+
+def test_an_auction_is_asked_step_by_step_until_it_starts_anew(tmp_path: Path) -> None:
+    """Maker's ETH-A: 110 % of the price, 1 % less every 90 s, anew after two hours or below 45 % of the start."""
+    path = small_job.write(tmp_path)
+    others = ["venue.recheck=false", "venue.keepers=for-profit", "venue.auction.most_usd=1.5e6", "simulation.step_s=60"]
+    auction = assemble(load_job(path, [*AUCTION, *others])).scenario.venue.auction
+    assert auction.most == pytest.approx(0.01)
+    # At 7200 s it is not over yet, at 7260 s it is.
+    assert auction.longest == 121
+    np.testing.assert_allclose(np.exp(auction.multiples[:4]), 1.1 * 0.99 ** np.array([0, 0, 1, 2]), rtol=1e-6)
+    # 0.99 ** 69 = 0.4998 is what is asked from 6210 s on.
+    early = assemble(load_job(path, [*AUCTION, *others, "venue.auction.reset_below=0.5"])).scenario.venue.auction
+    assert early.longest == 104
+    line = [
+        f"venue.auction.{key}" for key in ("curve=line", "start_bps=-500", "zero_after_s=7200", "reset_after_s=3600")
+    ]
+    falling = assemble(load_job(path, [*line, *others])).scenario.venue.auction
+    np.testing.assert_allclose(np.exp(falling.multiples), 0.95 * (1 - np.arange(61) / 120), rtol=1e-6)
 
 
 def test_a_cooldown_counts_from_the_step_after_the_close(tmp_path: Path) -> None:

@@ -27,10 +27,16 @@ def test_accounts_are_closed_as_those_followed_one_by_one_are(name: str) -> None
     case = BASE.but(**RULES[name])
     v = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:6])
-    on_worst = {field: v[field][worst] for field in SAME}
+    same = (*SAME, "topped_up") if case.rules.top_up else SAME
     accounts = assert_followed(
-        case, on_worst, worst, dict(zip(SAME, SAME, strict=True)), accounts=(100, 1000), within=2e-2
+        case,
+        {field: v[field][worst] for field in same},
+        worst,
+        dict(zip(same, same, strict=True)),
+        accounts=(100, 1000),
+        within=2e-2,
     )
+    assert ("topped_up" in v) == (case.rules.top_up > 0)
     np.testing.assert_array_equal(v["distance"][worst] > 0, accounts["insolvent"])
     realised = v["bad_debt"] - v["open_deficit"]
     put_in = v["collateral_closed"] + v["pnl_closed"] + realised

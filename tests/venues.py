@@ -25,6 +25,7 @@ from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 from calibrate.simulate import Scenario
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
+from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
@@ -186,6 +187,9 @@ class Case:
                 incentive=self._incentive(f),
                 trigger=self._trigger(f),
                 calls=MarginCalls(f(r.warning), f(r.top_up), delay_of(r.response_steps)) if r.top_up else None,
+                auction=Auction(f(r.auction), None if r.auction_most == np.inf else f(r.auction_most))
+                if r.auction
+                else None,
             )
             book = self.book.continuum(self.dtype)
             windows = tuple(Window(*window) for window in r.rise_windows)
