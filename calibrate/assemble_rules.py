@@ -38,7 +38,15 @@ def backstop_of(section: BackstopSection | None, open_interest_usd: float, dtype
         refill = 0.0 if window is None else most * SECONDS_PER_YEAR / window
         cap = FundCap(jnp.asarray(most, dtype), jnp.asarray(refill, dtype))
     vault = None if section.vault_usd is None else jnp.asarray(section.vault_usd / open_interest_usd, dtype)
-    return Backstop(cap, vault, section.auto_deleveraging)
+    stops = section.withdrawals_stop_s
+    return Backstop(
+        cap,
+        vault,
+        section.auto_deleveraging,
+        by_rank=section.deleveraging_order == "most-leveraged",
+        at_mark=section.deleveraging_price == "mark",
+        gate=None if stops is None else jnp.asarray(stops / SECONDS_PER_YEAR, dtype),
+    )
 
 
 def close_of(section: CloseSection | None, step_s: float, dtype: np.dtype) -> PartialClose | None:

@@ -13,9 +13,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.book import Below, Book, Closed, collateral_of, level_holding, share_below, worst
-from calibrate.closes import Closes, Execution, account_for, execution_at
+from calibrate.closes import Closes, Execution, LossesBySide, account_for, execution_at, losses_by_side
 from calibrate.extremes import larger, smaller
-from calibrate.front_state import FrontState, MarketNow, accounts_between, deleverages
+from calibrate.front_state import FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Liquidity
 from calibrate.offers import LEAST_WIDTH, Offers, moments_between, offered
 from calibrate.policy import Policy
@@ -63,9 +63,12 @@ def auction_off(
     arriving = moments_between(accounts_between(book, state, venue, moved), moved.low, moved.high)
     offers = offered(offers, arriving, index, market.oracle)
     takers = _Takers(gas_now(venue.incentive, venue.gas, market.log_volatility) + venue.half_spread, market, liquidity)
-    maintenance = venue.maintenance(margin) * market.mid / scale
+    maintenance, by_side = (
+        venue.maintenance(margin) * market.mid / scale,
+        losses_by_side(book, venue, market.oracle, scale),
+    )
     offers, closes = _taken(
-        auction, offers, takers, index, maintenance, scale, book=book, policy=policy, by_side=deleverages(venue)
+        auction, offers, takers, index, maintenance, scale, book=book, policy=policy, by_side=by_side
     )
     waiting = worst(execution_at(book, venue, market.mid, scale).cover - level)
     return moved, closes._replace(distance=larger(closes.distance, smaller(waiting, 0.0))), offers
@@ -130,7 +133,7 @@ def _taken(
     *,
     book: Book,
     policy: Policy,
-    by_side: bool,
+    by_side: LossesBySide | None,
 ) -> tuple[Offers, Closes]:
     """Take what is worth its price; `maintenance` is the margin as a level of collateral. What is left, and what was closed."""
     longs, mid = book.side[:, None] > 0, takers.market.mid

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from calibrate.book import Book
 from calibrate.compiled import where_needed
-from calibrate.extremes import clipped, larger
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.policy import Policy
 from calibrate.slices import Slice
 from calibrate.units import CohortPath, PerPath
@@ -41,10 +41,12 @@ class Closes(NamedTuple):
 
 
 class SideLosses(NamedTuple):
-    """Deficits of longs and of shorts, and the shares of open interest that have them."""
+    """Deficits of longs and of shorts, and the shares of open interest that have them; and the deficits that they would have at
+    the mark price too, where that matters."""
 
     deficit: tuple[PerPath, PerPath]
     share: tuple[PerPath, PerPath]
+    beyond: tuple[PerPath, PerPath] | None = None
 
 
 class Execution(NamedTuple):
@@ -106,7 +108,7 @@ def account_for(
     scale: PerPath | CohortPath,
     *,
     bonus: BonusLevels | None = None,
-    by_side: bool = False,
+    by_side: "LossesBySide | None" = None,
 ) -> Closes:
     """Losses, penalties and what is returned, for the accounts that were closed."""
     side, price, cover = book.side[:, None], execution.price, execution.cover
@@ -121,7 +123,7 @@ def account_for(
             unpaid = accounts.lacking(cover + fee) - deficit
         else:
             unpaid = fee * accounts.share - bonus.penalties(accounts, fee, deficit)
-        lost = by_sides(book, scale * deficit, insolvent) if by_side else None
+        lost = None if by_side is None else by_side.of(book, accounts, cover, scale)
         return Unable(summed(scale * deficit), summed(insolvent), summed(scale * unpaid), lost)
 
     some = (accounts.share > 0) & (cover + fee > accounts.lowest) if bonus is None else accounts.share > 0
@@ -154,10 +156,9 @@ class Unable(NamedTuple):
     lost: SideLosses | None
 
 
-def _no_one(nothing: PerPath, by_side: bool) -> Unable:
+def _no_one(nothing: PerPath, by_side: "LossesBySide | None") -> Unable:
     """Hardly any step has such accounts on any path."""
-    lost = SideLosses((nothing, nothing), (nothing, nothing)) if by_side else None
-    return Unable(nothing, nothing, nothing, lost)
+    return Unable(nothing, nothing, nothing, None if by_side is None else by_side.nothing(nothing))
 
 
 def part_closed(
@@ -167,7 +168,7 @@ def part_closed(
     share: CohortPath,
     scale: PerPath | CohortPath,
     *,
-    by_side: bool = False,
+    by_side: "LossesBySide | None" = None,
 ) -> Closes:
     """The same for a share of notional closed of accounts that keep the rest: its loss and penalty come from their collateral."""
     price, cover = execution.price, execution.cover
@@ -185,9 +186,30 @@ def part_closed(
         bad_debt=nothing,
         sold=nothing,
         distance=nothing,
-        lost=SideLosses((nothing, nothing), (nothing, nothing)) if by_side else None,
+        lost=None if by_side is None else by_side.nothing(nothing),
     )
 
 
-def by_sides(book: Book, deficit: CohortPath, share: CohortPath) -> SideLosses:
-    return SideLosses(book.of_sides(deficit), book.of_sides(share))
+class LossesBySide(NamedTuple):
+    """What is told of losses where winners may have to bear them: `mark` is the level that just covers the loss at the mark price,
+    None where winners pay whatever losers lack."""
+
+    mark: CohortPath | None
+
+    def of(self, book: Book, accounts: Slice, cover: CohortPath, scale: PerPath | CohortPath) -> SideLosses:
+        """Of the accounts that were closed."""
+        of_sides = lambda level: book.of_sides(scale * accounts.lacking(level))  # noqa: E731
+        beyond = None if self.mark is None else of_sides(smaller(cover, self.mark))
+        return SideLosses(of_sides(cover), book.of_sides(accounts.short_of(cover)), beyond)
+
+    def nothing(self, zero: PerPath) -> SideLosses:
+        none = (zero, zero)
+        return SideLosses(none, none, None if self.mark is None else none)
+
+
+def losses_by_side(book: Book, venue: Venue, oracle: PerPath, scale: PerPath | CohortPath) -> LossesBySide | None:
+    """What is told of losses where the log-price of the oracle is the mark; None where no winner bears any."""
+    if venue.backstop is None or not venue.backstop.deleverages:
+        return None
+    side = book.side[:, None]
+    return LossesBySide(-side * (jnp.exp(oracle) - 1) / scale if venue.backstop.at_mark else None)

@@ -10,6 +10,7 @@ Levels are in units of collateral at the reference requirement (see `book.py`); 
 """
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +33,13 @@ from calibrate.closes import (
     SideLosses,
     account_for,
     bonus_levels,
-    by_sides,
     execution_at,
+    losses_by_side,
     part_closed,
 )
 from calibrate.compiled import computed_once, where_needed
 from calibrate.extremes import larger, smaller
-from calibrate.front_state import Called, FrontState, MarketNow, accounts_between, deleverages
+from calibrate.front_state import Called, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
@@ -102,7 +103,7 @@ def step_fronts(
     )
     left = None if allowance is None else larger(allowance - closes.share * market.mid, 0.0)
     return FrontState(
-        triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called, left
+        triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called, left, state.ranked_out
     ), closes
 
 
@@ -147,8 +148,8 @@ def _close_in_full(
     accounts = accounts_between(book, state, venue, moved)
     sold = book.over_cohorts(book.side[:, None] * accounts.share) * market.mid
     execution = computed_once(lambda: _execution(book, venue, liquidity, market, sold, scale), scale)
-    bonus = _bonus(venue, policy, execution, margin, scale)
-    closes = account_for(book, policy, execution, accounts, scale, bonus=bonus, by_side=deleverages(venue))
+    bonus, by_side = _bonus(venue, policy, execution, margin, scale), losses_by_side(book, venue, market.oracle, scale)
+    closes = account_for(book, policy, execution, accounts, scale, bonus=bonus, by_side=by_side)
     distance = smaller(target, execution.cover) - state.closed_level
     return moved, closes._replace(sold=sold, distance=worst(distance)), None
 
@@ -191,10 +192,9 @@ def _close_in_part(
 
     sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * market.mid
     execution = _execution(book, venue, liquidity, market, sold, scale)
-    in_full = [
-        account_for(book, policy, execution, one.in_full, scale, by_side=deleverages(venue)) for one in (fresh, again)
-    ]
-    in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=deleverages(venue))
+    by_side = losses_by_side(book, venue, market.oracle, scale)
+    in_full = [account_for(book, policy, execution, one.in_full, scale, by_side=by_side) for one in (fresh, again)]
+    in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=by_side)
     lowest_left = jnp.where(reached.height > 0, smaller(state.closed_level, reached.low), state.closed_level)
     distance = smaller(target, execution.cover) - lowest_left
     closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
@@ -371,23 +371,24 @@ def open_deficit(
     state: FrontState,
     execution: Execution,
     required: PerPath | CohortPath,
+    seen: PerPath,
     scale: PerPath | CohortPath,
     venue: Venue,
 ) -> tuple[PerPath, PerPath, tuple[Losers, Losers] | None]:
-    """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it."""
+    """Deficits of accounts that are still open, the distance of the worst of them from one (see `Closes`), and who lacks it;
+    `seen` is the log-price that the oracle shows."""
     book = book.thinned(state.left)
     rest = Closed(state.closed_level, state.closed, *book.all_accounts(execution.cover))
     untouched = accounts_between(book, state, venue, rest)
-    deficit, share = untouched.lacking(execution.cover), untouched.short_of(execution.cover)
-    lowest = state.closed_level
+    deficit, lowest = untouched.lacking(execution.cover), state.closed_level
+    by_side = losses_by_side(book, venue, seen, scale)
+    lost = None if by_side is None else by_side.of(book, untouched, execution.cover, scale)
     if state.touched is not None:
         others, their_lowest = state.touched.remaining(required / scale)
-        deficit, share = deficit + others.lacking(execution.cover), share + others.short_of(execution.cover)
-        lowest = smaller(their_lowest, lowest)
-    losers = None
-    if deleverages(venue):
-        lost = by_sides(book, scale * deficit, share)
-        losers = _facing(book, state, lost)
+        deficit, lowest = deficit + others.lacking(execution.cover), smaller(their_lowest, lowest)
+        if by_side is not None:
+            lost = jax.tree.map(operator.add, lost, by_side.of(book, others, execution.cover, scale))
+    losers = None if lost is None else _facing(book, state, lost)
     in_all = scale * book.over_cohorts(deficit) if scale.ndim == 1 else book.over_cohorts(scale * deficit)
     return in_all, worst(execution.cover - lowest), losers
 
@@ -399,7 +400,10 @@ def losers_of(book: Book, state: FrontState, closes: Closes) -> tuple[Losers, Lo
 
 def _facing(book: Book, state: FrontState, lost: SideLosses) -> tuple[Losers, Losers]:
     longs, shorts = _still_open(book, state)
-    return Losers(lost.deficit[0], lost.share[0], shorts), Losers(lost.deficit[1], lost.share[1], longs)
+    found = (Losers(lost.deficit[0], lost.share[0], shorts), Losers(lost.deficit[1], lost.share[1], longs))
+    if lost.beyond is None:
+        return found
+    return found[0]._replace(beyond=lost.beyond[0]), found[1]._replace(beyond=lost.beyond[1])
 
 
 def _still_open(book: Book, state: FrontState) -> tuple[PerPath, PerPath]:
@@ -412,14 +416,25 @@ def _still_open(book: Book, state: FrontState) -> tuple[PerPath, PerPath]:
 def deleveraged(
     book: Book, state: FrontState, payments: Payments, sold: PerPath, mid: PerPath
 ) -> tuple[FrontState, PerPath]:
-    """Winners on the other side lose their positions, all of them the same part, and what they take over is not sold."""
-    if payments.deleveraged is None or state.left is None:
+    """Winners on the other side lose their positions, all of them the same part or by rank, and what they take over is not sold."""
+    if payments.deleveraged is None:
         return state, sold
     longs, shorts = _still_open(book.thinned(state.left), state)
     from_longs, from_shorts = payments.deleveraged
     taken_longs, taken_shorts = _part_taken(from_shorts, longs), _part_taken(from_longs, shorts)
-    left = state.left * (1 - jnp.where(book.side[:, None] > 0, taken_longs, taken_shorts))
-    return state._replace(left=left), sold - (from_longs - from_shorts) * mid
+    part, sold = jnp.where(book.side[:, None] > 0, taken_longs, taken_shorts), sold - (from_longs - from_shorts) * mid
+    if state.left is not None:
+        return state._replace(left=state.left * (1 - part)), sold
+    return _without_the_first(book, state, part), sold
+
+
+def _without_the_first(book: Book, state: FrontState, part: CohortPath) -> FrontState:
+    """The most leveraged open accounts of each cohort have lost their positions without being liquidated."""
+    assert state.ranked_out is not None
+    gone = part * larger(1 - state.closed.share, 0.0)
+    share = state.closed.share + gone
+    level = jnp.where(gone > 0, larger(level_holding(book.density, share), state.closed_level), state.closed_level)
+    return state._replace(closed_level=level, closed=_all_below(book, share, level), ranked_out=state.ranked_out + gone)
 
 
 def _part_taken(taken: PerPath, there: PerPath) -> PerPath:
@@ -432,6 +447,8 @@ def closed_falsely(
     """Share of open interest closed although it would meet maintenance at the log-price `seen` now."""
     required = trigger_level(book, OracleView(seen, seen, seen), margin) / scale
     not_needed = state.closed.share - share_below(book.density, smaller(required, state.closed_level))
+    if state.ranked_out is not None:
+        not_needed = not_needed - state.ranked_out
     if state.touched is not None:
         not_needed = state.touched.closed_needlessly(state.closed.share, not_needed, required, margin / scale)
     return book.over_cohorts(larger(not_needed, 0.0))

@@ -18,8 +18,8 @@ from calibrate.venue.trigger import MarginCalls
 
 
 class FrontState(NamedTuple):
-    """Per cohort: highest level triggered so far, level closed so far, the accounts below it, what keepers have under way, and
-    the part of its accounts that has not been deleveraged (None where nobody is)."""
+    """Per cohort: highest level triggered so far, level closed so far, the accounts below it, what keepers have under way, the
+    part of its accounts that has not been deleveraged (None where nobody is, or by rank), and the share that has been by rank."""
 
     triggered: CohortPath
     closed_level: CohortPath
@@ -29,6 +29,7 @@ class FrontState(NamedTuple):
     touched: Touched | Offers | None
     called: "Called | None" = None
     allowance: PerPath | None = None
+    ranked_out: CohortPath | None = None
 
 
 class Called(NamedTuple):
@@ -59,15 +60,17 @@ class MarketNow(NamedTuple):
 def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
     lowest = book.lowest_collateral(like)
     nothing = jnp.zeros_like(lowest)
+    ranks = venue.backstop is not None and venue.backstop.by_rank
     return FrontState(
         triggered=nothing,
         closed_level=lowest,
         closed=Below(nothing, nothing),
         under_way=venue.keeper_delay.empty_line(nothing),
-        left=jnp.ones_like(lowest) if deleverages(venue) else None,
+        left=jnp.ones_like(lowest) if deleverages(venue) and not ranks else None,
         touched=_started(venue, lowest),
         called=None if venue.calls is None else _nobody_called(venue.calls, nothing, like),
         allowance=None if venue.cap is None else venue.cap.most + jnp.zeros_like(like),
+        ranked_out=nothing if ranks else None,
     )
 
 

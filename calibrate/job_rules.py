@@ -10,19 +10,28 @@ from calibrate.section import NotNegative, Positive, Section, Share
 class BackstopSection(Section):
     """Who pays for bad debt beside the insurance fund. The fund pays at most `fund_cap_usd` at once, which grows back over
     `fund_cap_window_s` (never, without it); then the vault pays; then winners of the other side are deleveraged, if the venue
-    does so; and what is left is shared by all."""
+    does so (all alike or the most leveraged first, at the losers' bankruptcy price or at the mark price); and what is left is
+    shared by all, after which nobody may withdraw for `withdrawals_stop_s`."""
 
     fund_cap_usd: Positive | None = None
     fund_cap_window_s: Positive | None = None
     vault_usd: Positive | None = None
     auto_deleveraging: bool = False
+    deleveraging_order: Literal["all-alike", "most-leveraged"] = "all-alike"
+    deleveraging_price: Literal["bankruptcy", "mark"] = "bankruptcy"
+    withdrawals_stop_s: Positive | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "BackstopSection":
         if self.fund_cap_window_s is not None and self.fund_cap_usd is None:
             raise ValueError("`fund_cap_window_s` has no meaning without `fund_cap_usd`; add it or remove the window")
-        if self.fund_cap_usd is None and self.vault_usd is None and not self.auto_deleveraging:
-            raise ValueError("names no layer; give `fund_cap_usd`, `vault_usd` or `auto_deleveraging = true`")
+        how = (self.deleveraging_order, self.deleveraging_price)
+        if how != ("all-alike", "bankruptcy") and not self.auto_deleveraging:
+            raise ValueError("says how winners are deleveraged, and they are not; add `auto_deleveraging = true`")
+        if not (self.fund_cap_usd or self.vault_usd or self.auto_deleveraging or self.withdrawals_stop_s):
+            raise ValueError(
+                "names no layer; give `fund_cap_usd`, `vault_usd`, `auto_deleveraging = true` or `withdrawals_stop_s`"
+            )
         return self
 
 
@@ -201,6 +210,7 @@ class VenueRules(Section):
         bonus = self.incentive is not None and self.incentive.bonus is not None
         for_profit = self.incentive is not None and (self.incentive != IncentiveSection(bonus=self.incentive.bonus))
         auction = self.auction is not None
+        ranked = self.backstop is not None and self.backstop.deleveraging_order == "most-leveraged"
         beside_auction = None
         if self.incentive is not None:
             beside_auction = IncentiveSection(gas_volatility_exponent=self.incentive.gas_volatility_exponent)
@@ -221,6 +231,10 @@ class VenueRules(Section):
             (
                 self.auction is not None and self.auction.most_usd is not None and self.margin_calls is not None,
                 "`auction.most_usd` cannot be combined with `margin_calls`",
+            ),
+            (
+                ranked and (auction or self.close is not None or self.margin_calls is not None),
+                '`deleveraging_order = "most-leveraged"` cannot be combined with `auction`, `close` or `margin_calls`',
             ),
             (bool(bounds) and bounds[0] != 0, "`tiers` must start with `from_usd = 0`"),
             (not rising, "`tiers` must rise: each `from_usd` above the one before it, no `factor` below it"),

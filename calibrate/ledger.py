@@ -15,7 +15,7 @@ from calibrate.rise_windows import Window
 from calibrate.rises import Rise, risen, start_rise
 from calibrate.units import Index, PerPath, Scalar
 from calibrate.venue import Venue
-from calibrate.venue.backstop import Losers, Payments, Reserves, pay, start_reserves
+from calibrate.venue.backstop import Gate, Losers, Payments, Reserves, pay, start_reserves
 from calibrate.venue.incentive import KeeperReward
 
 
@@ -45,6 +45,7 @@ class Tally(NamedTuple):
     adl_rate: PerPath | None
     fund_income: PerPath | None
     rises: tuple[Rise, ...]
+    gate: Gate | None
 
 
 def start_tally(venue: Venue, windows: tuple[Window, ...], like: PerPath) -> Tally:
@@ -52,9 +53,10 @@ def start_tally(venue: Venue, windows: tuple[Window, ...], like: PerPath) -> Tal
     backstop = venue.backstop
     vaulted = backstop is not None and backstop.vault is not None
     deleverages = backstop is not None and backstop.deleverages
-    sums = {name: zero for name in Tally._fields if name not in ("reserves", "rises")}
+    sums = {name: zero for name in Tally._fields if name not in ("reserves", "rises", "gate")}
     rises = tuple(start_rise(window, like) for window in windows)
-    return Tally(**sums, reserves=start_reserves(venue.fund, backstop, like), rises=rises)._replace(
+    gate = None if backstop is None or backstop.gate is None else Gate(zero, zero)
+    return Tally(**sums, gate=gate, reserves=start_reserves(venue.fund, backstop, like), rises=rises)._replace(
         margin_lowest=huge,
         closest=-huge,
         distance=-huge,
@@ -106,7 +108,10 @@ def tallied(
         returned=tally.returned + closes.returned,
         fund_income=None if tally.fund_income is None else tally.fund_income + income,
     )
-    return _met(tally, closes.bad_debt, closes.distance, losers, policy, venue)
+    tally, paid = _met(tally, closes.bad_debt, closes.distance, losers, policy, venue)
+    if tally.gate is not None and venue.backstop is not None and venue.backstop.gate is not None:
+        tally = tally._replace(gate=tally.gate.after(paid.others, venue.backstop.gate, dt))
+    return tally, paid
 
 
 def watched(tally: Tally, windows: tuple[Window, ...], required: PerPath, index: Index) -> Tally:

@@ -71,9 +71,9 @@ class Outcome(NamedTuple):
     the time average of the requirement per unit of notional, `margin_peak_to_trough` and `margin_rise` its swings. The three
     fields up to `returned` say where the closed accounts' money came from and went. `log_likelihood` is zero; its derivative in
     `World.jump_rate_scale` is what derivatives along a path miss (`gradient.score_gradient`). The draws and rates after it belong
-    to layers behind the insurance fund (`venue/backstop.py`), `topped_up` is the share that has answered margin calls, the last
-    three fields are the largest rises of the requirement within 1, 5 and 30 days (`rises.py`); these are None where the venue
-    does not have them or nobody asked.
+    to layers behind the insurance fund (`venue/backstop.py`), `withdrawals_stopped` is a share of the time, `topped_up` the share
+    that has answered margin calls, the last three fields are the largest rises of the requirement within 1, 5 and 30 days
+    (`rises.py`); these are None where the venue does not have them or nobody asked.
     """
 
     distance: PerPath
@@ -100,6 +100,7 @@ class Outcome(NamedTuple):
     adl_loss: PerPath | None = None
     adl_rate: PerPath | None = None
     topped_up: PerPath | None = None
+    withdrawals_stopped: PerPath | None = None
     margin_rise_1d: PerPath | None = None
     margin_rise_5d: PerPath | None = None
     margin_rise_30d: PerPath | None = None
@@ -214,7 +215,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
     policy, venue, book = parameters.policy, scenario.venue, scenario.book
     execution = execution_at(book, venue, state.mid, scale)
     required = venue.maintenance(state.margin)
-    still_open, nearest, losers = open_deficit(book, state.fronts, execution, required, scale, venue)
+    still_open, nearest, losers = open_deficit(book, state.fronts, execution, required, state.seen, scale, venue)
     tally = settled_at_the_end(state.tally, still_open, nearest, losers, policy, venue)
     # Comparisons in the time loop pass over what is not a number; sums do not. No path may look safe because of it.
     numbers = jnp.isfinite(state.market.log_price + tally.penalty + tally.slippage + tally.margin_sum + tally.bad_debt)
@@ -242,6 +243,7 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
         vault_draw=tally.vault_draw,
         adl_loss=tally.adl_loss,
         adl_rate=tally.adl_rate,
+        withdrawals_stopped=None if tally.gate is None else tally.gate.so_far / (scenario.steps * scenario.dt),
         topped_up=None if state.fronts.called is None else state.fronts.called.topped_up,
         **{window.metric: rise.largest for window, rise in zip(scenario.rise_windows, tally.rises, strict=True)},
     )

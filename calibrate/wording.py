@@ -37,6 +37,7 @@ METRICS = {
     "vault_draw": ("Paid by the backstop vault", "What the vault pays once the fund does not, on average."),
     "adl_loss": ("Lost by winners", "What users on the other side lose when they are deleveraged, on average."),
     "adl_rate": ("Auto-deleveraged", "Open interest of users on the other side that is closed for others' losses."),
+    "withdrawals_stopped": ("Withdrawals stopped", "Share of the time that users cannot withdraw after a shared loss."),
     "topped_up": ("Topped up after a margin call", "Open interest whose owners add collateral when they are warned."),
     "open_deficit": ("Deficit still open at the end", "Bad debt of accounts that nobody had closed at the horizon."),
     "liquidated": ("Liquidated", "Open interest closed by liquidation, on average."),
@@ -52,7 +53,7 @@ METRICS = {
     "margin_rise_30d": ("Largest rise within 30 days", "Of the initial margin, anywhere within the horizon."),
 }
 MULTIPLES = ("max_leverage", "margin_peak_to_trough")
-NOT_OF_OPEN_INTEREST = ("insolvency_probability", *MULTIPLES)
+NOT_OF_OPEN_INTEREST = ("insolvency_probability", "withdrawals_stopped", *MULTIPLES)
 HAVE_TAILS = ("bad_debt", "fund_draw", "socialised_loss")
 TAIL = re.compile(r"(?P<base>\w+?)_(?P<kind>var|es|at_risk)(_(?P<level>[\d.]+))?")
 

@@ -35,6 +35,7 @@ SUMS = (
     "adl_loss",
     "adl_rate",
     "socialised_loss",
+    "stopped_years",
 )
 NEVER = np.iinfo(np.int64).max
 
@@ -126,6 +127,9 @@ class Rules:
     fund_cap_refill_per_year: float = 0.0
     vault: float = 0.0
     deleverages: bool = False
+    deleverages_by_rank: bool = False
+    deleverages_at_mark: bool = False
+    gate_years: float = 0.0  # for how long nobody may withdraw after others had to bear a loss
     # 8. Windows within which rises of the margin are watched: their names and steps
     rise_windows: tuple[tuple[str, int], ...] = ()
 
@@ -210,6 +214,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         log_price = market.log_price - displacement
 
         oracle.look(log_price, log_volatility)
+        ledger.mark_price = math.exp(oracle.seen)
         margin.update(oracle.seen - oracle.seen_before)
         low = high = oracle.seen
         if rules.oracle == "continuous":
@@ -236,6 +241,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
                 book, closed, np.exp(asked), whole * rules.penalty, whole, undisturbed=math.exp(market.log_price)
             )
             liquidity.absorb(net_sold - taken_over * price)
+            ledger.pass_time(t)
             continue
         taken_at = math.exp(oracle.seen) if rules.fill == "oracle" else None
         before = closing_prices(rules, book, price, taken_at)
@@ -257,6 +263,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         taken_over = ledger.settle(book, closed, settled, rates, parts, undisturbed=math.exp(market.log_price))
         book.touched(closed, parts, t + rules.cooldown_steps)
         liquidity.absorb(net_sold - taken_over * price)
+        ledger.pass_time(t)
     ledger.mark_open(book, price)
     return ledger.outcome() | margin.outcome() | fate(book, margin, oracle) | {"final_log_price": log_price}
 
@@ -628,9 +635,14 @@ class Book:
     def open_of(self, side: int) -> float:
         return float(self.open_share[self.side == side].sum())
 
-    def deleverage(self, side: int, amount: float) -> None:
-        """Close `amount` of a side, the same part of every account."""
-        if amount > 0.0:
+    def deleverage(self, side: int, amount: float, by_rank: bool) -> None:
+        """Close `amount` of a side: the same part of every account, or of every cohort, the most leveraged first."""
+        if amount > 0.0 and by_rank:
+            of_all = amount / self.open_of(side)
+            for number in np.unique(self.cohort[self.side == side]):
+                members = (self.side == side) & (self.cohort == number)
+                self.open_share[members] -= first_in_line(self.open_share[members], of_all)
+        elif amount > 0.0:
             part = 1.0 - amount / self.open_of(side)
             self.open_share[self.side == side] *= part
             self.left[self.side == side] *= part
@@ -651,6 +663,9 @@ class Ledger:
         self.vault = rules.vault
         self.allowance = rules.fund_cap
         self.insolvent = False
+        self.mark_price = 1.0
+        self.left_to_others = 0.0
+        self.gate_opens = 0.0
         self.sums = dict.fromkeys(SUMS, 0.0)
 
     def settle(
@@ -725,17 +740,33 @@ class Ledger:
                 asked = left / bad_debt * float(notional[losers].sum())
                 taken[side] = min(asked, book.open_of(-side))
                 if asked > 0.0:
-                    lost = float(np.sum(notional[losers] * -equity[losers]))
+                    lost = float(np.sum(notional[losers] * self.borne(book, equity)[losers]))
                     from_winners += left / bad_debt * lost * taken[side] / asked
             for side, amount in taken.items():
-                book.deleverage(-side, amount)
+                book.deleverage(-side, amount, self.rules.deleverages_by_rank)
         self.add("bad_debt", bad_debt)
         self.add("fund_draw", draw)
         self.add("vault_draw", from_vault)
         self.add("adl_loss", from_winners)
         self.add("adl_rate", taken[1] + taken[-1])
         self.add("socialised_loss", left - from_winners)
+        self.left_to_others = left - from_winners
         return taken[1] - taken[-1]
+
+    def borne(self, book: Book, equity: np.ndarray) -> np.ndarray:
+        """What the winners bear of each account's deficit: no more than it is better off at the mark price, where they take over at
+        that."""
+        deficit = np.maximum(-equity, 0.0)
+        if not self.rules.deleverages_at_mark:
+            return deficit
+        at_mark = book.collateral + book.side * (self.mark_price - 1.0)
+        return deficit - np.minimum(deficit, np.maximum(-at_mark, 0.0))
+
+    def pass_time(self, t: int) -> None:
+        """Nobody may withdraw for a while after others had to bear a loss at step t."""
+        if self.left_to_others > 0.0:
+            self.gate_opens = t * self.rules.step_years + self.rules.gate_years
+        self.add("stopped_years", np.clip(self.gate_opens - t * self.rules.step_years, 0.0, self.rules.step_years))
 
     def add(self, name: str, amount: float) -> None:
         self.sums[name] += float(amount)

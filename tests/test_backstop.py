@@ -51,6 +51,28 @@ def test_the_layers_pay_what_they_pay_for_accounts_followed_one_by_one(engine: d
     np.testing.assert_array_equal(engine["distance"][worst] > 0, accounts["insolvent"])
 
 
+BY_RANK = {"deleverages_by_rank": True, "deleverages_at_mark": True, "gate_years": DAY / 12}
+
+
+def test_winners_are_ranked_and_take_over_at_the_mark_as_accounts_followed_one_by_one_do(
+    engine: dict[str, np.ndarray],
+) -> None:
+    case = EVERY_LAYER.but(**BY_RANK)
+    v = outcomes(case, seed=3, paths=400)
+    v["stopped_years"] = v["withdrawals_stopped"] * case.steps * case.rules.step_years
+    worst = np.sort(np.argsort(-v["bad_debt"])[:8])
+    same = dict(zip((*ACCOUNTS, "stopped_years"), (*ACCOUNTS, "stopped_years"), strict=True))
+    on_worst = {name: v[name][worst] for name in same}
+    accounts = assert_followed(case, on_worst, worst, same, accounts=(100, 800), within=2e-2, halves=("adl_loss",))
+    for layer in ("adl_loss", "adl_rate", "socialised_loss", "stopped_years"):
+        assert (v[layer][worst] > 1e-5).sum() > 1, f"{layer} should matter"
+    np.testing.assert_array_equal(v["distance"][worst] > 0, accounts["insolvent"])
+    assert v["adl_loss"].mean() < 0.9 * engine["adl_loss"].mean(), "at the mark winners lose less"
+    paid = v["fund_draw"] + v["vault_draw"] + v["adl_loss"] + v["socialised_loss"]
+    np.testing.assert_allclose(paid, v["bad_debt"], rtol=0, atol=1e-12)
+    assert (v["adl_rate"] + v["liquidated_share"] <= 1 + 1e-12).all()
+
+
 def random_rules(rng: np.random.Generator) -> dict[str, float]:
     """A venue at random: shallow to deep, calm to wild, with little or much money in every layer."""
     between = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))  # noqa: E731

@@ -165,6 +165,7 @@ def test_a_long_and_a_short_are_closed_as_worked_out_by_hand():
             "liquidated": 0.6 * sold_at + 0.4 * bought_at,
             "liquidated_share": 1.0,
             "topped_up": 0.0,
+            "stopped_years": 0.0,
             "penalty": 0.4 * 0.02 * bought_at,
             "keeper_income": 0.2 * 0.02 * bought_at,
             "fund_income": 0.2 * 0.02 * bought_at,

@@ -201,7 +201,10 @@ class Case:
         r = self.rules
         cap = None if r.fund_cap == np.inf else FundCap(f(r.fund_cap), f(r.fund_cap_refill_per_year))
         vault = f(r.vault) if r.vault else None
-        return Backstop(cap, vault, r.deleverages) if cap or r.vault or r.deleverages else None
+        if not (cap or r.vault or r.deleverages or r.gate_years):
+            return None
+        gate = f(r.gate_years) if r.gate_years else None
+        return Backstop(cap, vault, r.deleverages, r.deleverages_by_rank, r.deleverages_at_mark, gate)
 
     def _close(self, f) -> PartialClose | None:
         r = self.rules
