@@ -213,7 +213,7 @@ def _venue(
         unlimited_keepers=section.keepers == "unlimited",
         backstop=backstop_of(section.backstop, open_interest_usd, dtype),
         schedule=schedule,
-        close=close_of(section.close, job.simulation.step_s, dtype),
+        close=close_of(job, dtype),
         cap=cap_of(section.close_cap, open_interest_usd, dtype),
         incentive=incentive_of(section.incentive, job.book.position_usd, dtype),
         trigger=trigger_of(section.trigger, dtype),

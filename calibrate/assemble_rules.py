@@ -14,7 +14,6 @@ from calibrate.job_rules import (
     AuctionSection,
     BackstopSection,
     CloseCapSection,
-    CloseSection,
     IncentiveSection,
     MarginCallSection,
     TriggerSection,
@@ -22,7 +21,7 @@ from calibrate.job_rules import (
 from calibrate.units import BPS, SECONDS_PER_YEAR
 from calibrate.venue.auction import Auction, line, stairs, until_reset
 from calibrate.venue.backstop import Backstop, FundCap
-from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
+from calibrate.venue.close import BufferClose, CloseCap, Dust, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.schedule import SizeSchedule, open_interest_share, tier_factor
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -49,15 +48,34 @@ def backstop_of(section: BackstopSection | None, open_interest_usd: float, dtype
     )
 
 
-def close_of(section: CloseSection | None, step_s: float, dtype: np.dtype) -> PartialClose | None:
+def close_of(job: Job, dtype: np.dtype) -> PartialClose | None:
+    section, step_s = job.venue.close, job.simulation.step_s
     if section is None:
         return None
-    full_below = jnp.asarray(section.full_below_health, dtype)
-    cooldown = _cooldown(section.cooldown_s, step_s)
+    number = lambda value: jnp.asarray(value, dtype)  # noqa: E731
+    full_below, cooldown = number(section.full_below_health), _cooldown(section.cooldown_s, step_s)
+    dust = None if section.dust_usd is None else Dust(number(section.dust_usd / _mean_sizes(job)))
     if section.fraction is not None:
-        return FractionClose(fraction=jnp.asarray(section.fraction, dtype), full_below=full_below, cooldown=cooldown)
-    target = jnp.asarray(section.target_health, dtype)
-    return TargetClose(target=target, full_below=full_below, cooldown=cooldown)
+        return FractionClose(fraction=number(section.fraction), full_below=full_below, cooldown=cooldown, dust=dust)
+    if section.target_health is not None:
+        return TargetClose(target=number(section.target_health), full_below=full_below, cooldown=cooldown, dust=dust)
+    assert section.buffer_bps is not None
+    initial, ramp = (1.0, np.inf) if section.ramp_s is None else (section.initial_part, section.ramp_s / step_s)
+    return BufferClose(
+        buffer=number(section.buffer_bps * BPS),
+        initial=number(initial),
+        ramp=number(ramp),
+        full_below=full_below,
+        cooldown=cooldown,
+        dust=dust,
+    )
+
+
+def _mean_sizes(job: Job) -> np.ndarray:
+    """The mean size (USD) of each cohort's positions; one for all where a table lists them."""
+    if job.book.cohorts is None:
+        return np.array([job.book.position_usd])
+    return np.array([sizes[0] for sizes, _ in sizes_of_cohorts(job)])
 
 
 def cap_of(section: CloseCapSection | None, open_interest_usd: float, dtype: np.dtype) -> CloseCap | None:

@@ -156,7 +156,7 @@ def _taken(
     near = of_cohort(takers.nearest(worth))
     by_place = jax.vmap(closed)(offers.accounts, part, of_cohort(prices), near)
     closes = jax.tree.map(lambda values: jnp.sum(values, axis=0), by_place)
-    left = Moments(*((1 - part) * moment for moment in offers.accounts))
+    left = jax.tree.map(lambda moment: (1 - part) * moment, offers.accounts)
     return offers._replace(accounts=left), closes._replace(distance=jnp.max(by_place.distance, axis=0))
 
 

@@ -54,6 +54,7 @@ from calibrate.touched import (
     only,
     parted_band,
     parted_book,
+    progress_of,
 )
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
@@ -173,7 +174,8 @@ def _close_in_part(
     assert isinstance(touched, Touched)
     terms = _terms(_before(book, venue, market, scale), policy, required, scale)
     reached = below(band_of(touched.ready, LEAST_WIDTH * required / scale), target)
-    again = parted_band(rule, terms, reached)
+    progress = progress_of(touched.ready)
+    again = parted_band(rule, terms, progress, reached)
     moved = Closed(state.closed_level, state.closed, reach, _all_below(book, share_below(book.density, reach), reach))
     fresh = parted_book(book, rule, terms, moved)
     part = jnp.ones_like(reach)
@@ -208,7 +210,7 @@ def _all_below(book: Book, share: CohortPath, level: CohortPath) -> Below:
 
 def _terms(execution: Execution, policy: Policy, required: PerPath | CohortPath, scale: PerPath | CohortPath) -> Terms:
     price = execution.price / scale
-    return Terms(execution.cover, policy.penalty * price, required * price)
+    return Terms(execution.cover, policy.penalty * price, required * price, price, execution.price)
 
 
 def _execution(

@@ -68,12 +68,18 @@ class OpenInterestSection(Section):
 
 
 class CloseSection(Section):
-    """How much a liquidation closes: a `fraction` of what is left, or what brings equity back to `target_health` times the
-    maintenance margin. Accounts below `full_below_health` are closed in full; touched ones rest for `cooldown_s`."""
+    """How much a liquidation closes: a `fraction` of what is left, what brings equity back to `target_health` times the maintenance
+    margin, or what brings it `buffer_bps` of notional above it. Of the latter no more than `initial_part` at first, and of all of
+    it `ramp_s` later, where that is given. Accounts below `full_below_health` are closed in full, and so are those of which less
+    than `dust_usd` would be left; touched ones rest for `cooldown_s`."""
 
-    rule: Literal["fraction", "to-target"]
+    rule: Literal["fraction", "to-target", "to-buffer"]
     fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     target_health: Annotated[float, Field(gt=1, le=100)] | None = None
+    buffer_bps: Annotated[float, Field(gt=0, lt=10_000)] | None = None
+    initial_part: Annotated[float, Field(gt=0, le=1)] = 1.0
+    ramp_s: Positive | None = None
+    dust_usd: Positive | None = None
     full_below_health: Share = 0.0
     cooldown_s: NotNegative = 0.0
 
@@ -83,6 +89,12 @@ class CloseSection(Section):
             raise ValueError('`fraction` belongs to rule = "fraction", and that rule needs it')
         if (self.target_health is not None) != (self.rule == "to-target"):
             raise ValueError('`target_health` belongs to rule = "to-target", and that rule needs it')
+        if (self.buffer_bps is not None) != (self.rule == "to-buffer"):
+            raise ValueError('`buffer_bps` belongs to rule = "to-buffer", and that rule needs it')
+        if self.ramp_s is not None and self.rule != "to-buffer":
+            raise ValueError('`ramp_s` belongs to rule = "to-buffer"; remove it')
+        if (self.initial_part < 1) != (self.ramp_s is not None):
+            raise ValueError("`initial_part` below 1 and `ramp_s` belong together; give both or neither")
         return self
 
 

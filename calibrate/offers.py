@@ -8,6 +8,7 @@ of what is in a place, which is taken to lie evenly over a band.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -62,8 +63,8 @@ def start_offers(auction: Auction, like: CohortPath) -> Offers:
 def offered(offers: Offers, arriving: Moments, index: Index, oracle: PerPath) -> Offers:
     """Offers of the longest age start anew, and beside them those of accounts that are `arriving`."""
     place = index % offers.start.shape[0]
-    accounts = (moment.at[place].add(new) for moment, new in zip(offers.accounts, arriving, strict=True))
-    return Offers(Moments(*accounts), offers.start.at[place].set(oracle))
+    accounts = jax.tree.map(lambda moment, new: moment.at[place].add(new), offers.accounts, arriving)
+    return Offers(accounts, offers.start.at[place].set(oracle))
 
 
 def moments_between(accounts: Slice, low: CohortPath, high: CohortPath) -> Moments:

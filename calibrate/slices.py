@@ -41,6 +41,15 @@ def some_of(part: CohortPath, accounts: Slice) -> Slice:
     )
 
 
+def both(first: Slice, second: Slice) -> Slice:
+    return Slice(
+        first.share + second.share,
+        first.collateral + second.collateral,
+        lambda strike: first.lacking(strike) + second.lacking(strike),
+        lambda strike: first.short_of(strike) + second.short_of(strike),
+    )
+
+
 def thinned_slice(book: Book, closed: Closed, level: CohortPath, missing: Scalar) -> Slice:
     """Accounts between two levels of the book when of those below `level` a part is `missing`."""
     whole, lower = slice_of(book, closed), slice_of(book, up_to(book, closed, level))

@@ -9,22 +9,28 @@ measured in the tests and stated in `docs/rules.md`.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from calibrate.book import Book, Closed
 from calibrate.extremes import clipped, larger
-from calibrate.slices import Slice, slice_of, some_of, up_to
+from calibrate.slices import Slice, both, slice_of, some_of, up_to
 from calibrate.units import CohortPath, Index, Scalar
-from calibrate.venue.close import PartialClose, Terms
+from calibrate.venue.close import UNTOUCHED, BufferClose, PartialClose, Progress, Terms
 
 
 class Moments(NamedTuple):
-    """Of some accounts: remaining share of the cohort's notional, their collateral, and its second moment."""
+    """Of some accounts: remaining share of the cohort's notional, their collateral, and its second moment. Where the close rule
+    remembers it (else None): the share that they had at first, the steps since they were first touched times what is left, and
+    the margin that has been freed."""
 
     share: CohortPath
     collateral: CohortPath
     square: CohortPath
+    origin: CohortPath | None = None
+    age: CohortPath | None = None
+    freed: CohortPath | None = None
 
 
 class Touched(NamedTuple):
@@ -74,10 +80,10 @@ class Parted(NamedTuple):
 
 def start_touched(rule: PartialClose, like: CohortPath) -> Touched:
     zero = jnp.zeros_like(like)
-    nothing = Moments(zero, zero, zero)
+    nothing = Moments(zero, zero, zero, **dict.fromkeys(rule.remembers, zero))
     if rule.cooldown is None:
         return Touched(nothing, None, None, zero)
-    return Touched(nothing, nothing, rule.cooldown.empty_line(jnp.stack(nothing)), zero)
+    return Touched(nothing, nothing, rule.cooldown.empty_line(jnp.stack(jax.tree.leaves(nothing))), zero)
 
 
 # --- slices ---------------------------------------------------------------------------------------------------------------
@@ -88,7 +94,16 @@ def parted_book(book: Book, rule: PartialClose, terms: Terms, closed: Closed) ->
     below_strike = up_to(book, closed, rule.closed_in_full(terms))
     lower = slice_of(book, below_strike)
     upper = slice_of(book, closed._replace(low=below_strike.high, below_low=below_strike.below_high))
-    return Parted(lower, _closed_in_part(rule, terms, upper), upper)
+    return _parted(rule, terms, UNTOUCHED, lower, upper)
+
+
+def _parted(rule: PartialClose, terms: Terms, progress: Progress, lower: Slice, upper: Slice) -> Parted:
+    """The `lower` accounts are closed in full; of the `upper` ones a part is closed, unless too little would be left."""
+    small = rule.too_small(terms, progress)
+    if small is not None:
+        lower, upper = both(lower, some_of(small, upper)), some_of(1 - small, upper)
+    aim, factor = rule.line(terms, progress)
+    return Parted(lower, factor * upper.share if aim is None else upper.lacking(aim) / factor, upper)
 
 
 class Band(NamedTuple):
@@ -130,16 +145,22 @@ def below(band: Band, level: CohortPath) -> Band:
     return band._replace(high=clipped(level, band.low, band.high))
 
 
-def parted_band(rule: PartialClose, terms: Terms, band: Band) -> Parted:
+def parted_band(rule: PartialClose, terms: Terms, progress: Progress, band: Band) -> Parted:
     """What the rule does to accounts that were touched before."""
-    strike = clipped(rule.closed_in_full(terms), band.low, band.high)
-    upper = band._replace(low=strike).slice()
-    return Parted(band._replace(high=strike).slice(), _closed_in_part(rule, terms, upper), upper)
+    strike = clipped(rule.closed_in_full(terms, progress), band.low, band.high)
+    return _parted(rule, terms, progress, band._replace(high=strike).slice(), band._replace(low=strike).slice())
 
 
-def _closed_in_part(rule: PartialClose, terms: Terms, accounts: Slice) -> CohortPath:
-    aim, factor = rule.line(terms)
-    return factor * accounts.share if aim is None else accounts.lacking(aim) / factor
+def progress_of(accounts: Moments) -> Progress:
+    """How far the liquidation of touched accounts has got on average, as far as it is remembered."""
+    some = accounts.share > _NOBODY
+    share = jnp.where(some, accounts.share, 1.0)
+    mean = lambda total: jnp.where(some, total, 0.0) / share  # noqa: E731
+    return Progress(
+        left=1.0 if accounts.origin is None else jnp.where(some, share / larger(accounts.origin, share), 1.0),
+        steps=0.0 if accounts.age is None else mean(accounts.age),
+        freed=0.0 if accounts.freed is None else mean(accounts.freed),
+    )
 
 
 def only(part: CohortPath, parted: Parted) -> Parted:
@@ -164,29 +185,44 @@ def after(
     `reached` once more (`again`), at the terms that closes were settled at."""
     gone = reached.slice()
     middle, width = (reached.low + reached.high) / 2, reached.high - reached.low
+    before = touched.ready
+    share = larger(before.share - part * gone.share, 0.0)
+    stay = jnp.where(before.share > _NOBODY, share / larger(before.share, _NOBODY), 0.0)
+    remembered = {name: stay * total for name, total in before._asdict().items() if name in rule.remembers}
     ready = Moments(
-        larger(touched.ready.share - part * gone.share, 0.0),
-        touched.ready.collateral - part * gone.collateral,
-        touched.ready.square - part * gone.share * (middle**2 + width**2 / 12),
+        share,
+        before.collateral - part * gone.collateral,
+        before.square - part * gone.share * (middle**2 + width**2 / 12),
+        **remembered,
     )
     sold = touched.sold + fresh.closed + again.closed
-    back = [_remaining(one, settled) for one in (fresh, again)]
-    arriving = Moments(*(first + second for first, second in zip(*back, strict=True)))
+    progress = progress_of(before)
+    arriving = _sum(_remaining(fresh, settled, rule, UNTOUCHED), _remaining(again, settled, rule, progress))
     if rule.cooldown is None or touched.resting is None or touched.line is None:
-        return Touched(_sum(ready, arriving), None, None, sold)
-    line, rested = rule.cooldown.through(touched.line, index, jnp.stack(arriving))
-    released = Moments(*rested)
-    resting = Moments(*(r + a - b for r, a, b in zip(touched.resting, arriving, released, strict=True)))
-    return Touched(_sum(ready, released), resting, line, sold)
+        return Touched(_older(_sum(ready, arriving), 1), None, None, sold)
+    line, rested = rule.cooldown.through(touched.line, index, jnp.stack(jax.tree.leaves(arriving)))
+    released = jax.tree.unflatten(jax.tree.structure(arriving), list(rested))
+    resting = jax.tree.map(lambda r, a, b: r + a - b, touched.resting, arriving, released)
+    return Touched(_older(_sum(ready, _older(released, rule.cooldown.steps)), 1), resting, line, sold)
 
 
-def _remaining(parted: Parted, settled: Terms) -> Moments:
+def _remaining(parted: Parted, settled: Terms, rule: PartialClose, progress: Progress) -> Moments:
     """Accounts closed in part pay for what was closed from their collateral and keep the rest."""
     share = larger(parted.others.share - parted.in_part, 0.0)
     collateral = parted.others.collateral - (settled.cover + settled.fee) * parted.in_part
     some = share > _NOBODY
-    return Moments(share, collateral, jnp.where(some, collateral**2 / jnp.where(some, share, 1.0), 0.0))
+    found = Moments(share, collateral, jnp.where(some, collateral**2 / jnp.where(some, share, 1.0), 0.0))
+    if "origin" in rule.remembers:
+        found = found._replace(origin=parted.others.share / progress.left)
+    if isinstance(rule, BufferClose):
+        freed = progress.freed * parted.others.share + rule.frees(settled) * parted.in_part
+        found = found._replace(age=progress.steps * share, freed=freed)
+    return found
+
+
+def _older(accounts: Moments, steps: Index | int) -> Moments:
+    return accounts if accounts.age is None else accounts._replace(age=accounts.age + steps * accounts.share)
 
 
 def _sum(first: Moments, second: Moments) -> Moments:
-    return Moments(*(a + b for a, b in zip(first, second, strict=True)))
+    return jax.tree.map(jnp.add, first, second)

@@ -102,10 +102,14 @@ class Rules:
     warning: float = 0.0
     top_up: float = 0.0
     response_steps: int = 0
-    # 6. Close rule: "full", "fraction" (of what is left) or "target" (health)
+    # 6. Close rule: "full", "fraction" (of what is left), "target" (health) or "buffer" (of notional, in parts that grow)
     close: str = "full"
     close_fraction: float = 1.0
     close_target: float = math.inf
+    close_buffer: float = 0.0
+    close_initial: float = 1.0
+    close_ramp_steps: float = math.inf
+    dust: float = 0.0  # the least that may be left of a position, as a part of a mean one
     full_below: float = 0.0
     cooldown_steps: int = 0
     close_cap: float = math.inf  # what may be closed at once, of all accounts, and how fast that grows back
@@ -152,6 +156,8 @@ class Accounts:
     floor_part: float | np.ndarray = 1.0
     add_on: float | np.ndarray = 0.0
     opened: float = 0.0
+    # Each position's size over the mean one's.
+    size: float | np.ndarray = 1.0
 
     def maintenance(self, margin: float) -> np.ndarray:
         by_tier = np.broadcast_to(self.factor * margin, self.side.shape)
@@ -252,7 +258,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
             penalty = float(wanted @ rates / wanted.sum()) if wanted.any() else rules.penalty
             ahead = side * (log_price - oracle.seen)
             allowed[side] = liquidity.allowed(side, depth, worth_while(rules, penalty, log_volatility, ahead))
-        parts = parts_to_close(rules, book, before, required)
+        parts = parts_to_close(rules, book, before, required, t)
         allowance = min(allowance + rules.close_cap_refill_per_year * rules.step_years, rules.close_cap)
         closed = book.choose(eligible, price, allowed, parts, allowance)
         allowance -= float(closed.sum()) * price
@@ -261,7 +267,8 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         settled = closing_prices(rules, book, filled, taken_at)
         rates = penalty_rates(rules, book, settled, required)
         taken_over = ledger.settle(book, closed, settled, rates, parts, undisturbed=math.exp(market.log_price))
-        book.touched(closed, parts, t + rules.cooldown_steps)
+        freed = settled * (required + rules.close_buffer - rules.penalty)
+        book.touched(closed, parts, freed, t, rules.cooldown_steps)
         liquidity.absorb(net_sold - taken_over * price)
         ledger.pass_time(t)
     ledger.mark_open(book, price)
@@ -322,14 +329,27 @@ def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: floa
     return profit - rules.half_spread + ahead if rules.fill == "oracle" else profit
 
 
-def parts_to_close(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray) -> np.ndarray:
+def parts_to_close(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray, t: int) -> np.ndarray:
     """6. Which part of what is left of each account keepers close, at the price before their closes."""
+    parts = parts_by_health(rules, book, closing_price, required, t)
+    left = book.size * book.open_share / book.weight * (1.0 - parts) * closing_price
+    return np.where(left < rules.dust, 1.0, parts)
+
+
+def parts_by_health(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray, t: int) -> np.ndarray:
+    """6. The same, however little is left."""
     if rules.close == "full":
         return np.ones_like(book.side)
     health = (book.collateral + book.side * (closing_price - 1.0)) / closing_price
     in_full = health < np.maximum(rules.penalty, rules.full_below * required)
     if rules.close == "fraction":
         return np.where(in_full, 1.0, rules.close_fraction)
+    if rules.close == "buffer":
+        aim = required + rules.close_buffer
+        part = np.minimum(rules.close_initial + (t - np.minimum(book.first_touched, t)) / rules.close_ramp_steps, 1.0)
+        freed = book.freed / np.maximum(book.open_share, 1e-300) / closing_price
+        asked = part * (aim - health + freed) - freed
+        return np.where(in_full, 1.0, np.clip(asked / (aim - rules.penalty), 0.0, 1.0))
     aim = rules.close_target * required
     return np.where(in_full, 1.0, np.clip((aim - health) / np.where(in_full, 1.0, aim - rules.penalty), 0.0, 1.0))
 
@@ -547,6 +567,9 @@ class Book:
         self.topped_up = 0.0
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
         self.rests_until = np.zeros(self.side.size)
+        self.size = np.broadcast_to(accounts.size, order.shape)[order]
+        self.first_touched = np.full(self.side.size, NEVER)
+        self.freed = np.zeros(self.side.size)
         self.offered = np.zeros(self.side.size, dtype=bool)
         self.offered_at = np.zeros(self.side.size, dtype=int)
         self.top = np.zeros(self.side.size)
@@ -628,9 +651,12 @@ class Book:
         self.offered_at[anew] = t
         self.top[anew] = oracle
 
-    def touched(self, closed: np.ndarray, parts: np.ndarray, rests_until: int) -> None:
-        """Who lost a part of its position rests for a while."""
-        self.rests_until[(closed > 0.0) & (parts < 1.0)] = rests_until
+    def touched(self, closed: np.ndarray, parts: np.ndarray, freed: np.ndarray, t: int, rests_for: int) -> None:
+        """Who lost a part of its position rests for a while; `freed` is the margin that each unit closed has freed."""
+        in_part = (closed > 0.0) & (parts < 1.0)
+        self.rests_until[in_part] = t + rests_for
+        self.first_touched[in_part] = np.minimum(self.first_touched[in_part], t)
+        self.freed[in_part] += (closed * freed)[in_part]
 
     def open_of(self, side: int) -> float:
         return float(self.open_share[self.side == side].sum())

@@ -126,8 +126,9 @@ def test_layers_without_money_change_nothing() -> None:
         np.testing.assert_allclose(values[name], outcome, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
-def test_derivatives_of_what_each_layer_pays_are_limits_of_difference_quotients() -> None:
-    case = replace(EVERY_LAYER, steps=60).but(oracle="exact", volatility=1.5)
+@pytest.mark.parametrize("rules", [{}, pytest.param(BY_RANK, marks=pytest.mark.slow)], ids=["all alike", "by rank"])
+def test_derivatives_of_what_each_layer_pays_are_limits_of_difference_quotients(rules: dict[str, object]) -> None:
+    case = replace(EVERY_LAYER, steps=60).but(oracle="exact", volatility=1.5, **rules)
     fields = ("bad_debt", "vault_draw", "adl_loss", "adl_rate", "socialised_loss", "fund_draw")
     names = ("base_margin", "penalty")
     rows = check_gradients(case.scenario(), case.parameters(), names, seed=5, paths=1024, bump=1e-7, fields=fields)

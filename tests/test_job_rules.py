@@ -20,6 +20,14 @@ TIERS = "venue.tiers=[{from_usd=0,factor=1.0},{from_usd=1e6,factor=2.0}]"
 # Overrides that spoil the job, the place that is to be named, and what is to be said there.
 MISTAKES = {
     "window without cap": (["venue.backstop.fund_cap_window_s=60"], "venue.backstop", ["no meaning without `fund_cap_usd`"]),
+    "order of nobody": (
+        ["venue.backstop.vault_usd=1e6", "venue.backstop.deleveraging_order=most-leveraged"], "venue.backstop",
+        ["they are not; add `auto_deleveraging = true`"],
+    ),
+    "rank and parts": (
+        [*FRACTION, "venue.backstop.auto_deleveraging=true", "venue.backstop.deleveraging_order=most-leveraged"],
+        "venue", ["cannot be combined with `auction`, `close` or `margin_calls`"],
+    ),
     "no layer": (["venue.backstop.auto_deleveraging=false"], "venue.backstop", ["names no layer"]),
     "tiers that start late": (
         ["venue.tiers=[{from_usd=5,factor=1.0},{from_usd=9,factor=2.0}]"], "venue", ["start with `from_usd = 0`"],
@@ -84,6 +92,7 @@ def test_a_mistake_is_told_with_its_place_and_what_to_do(tmp_path: Path, name: s
 def test_dollars_and_seconds_become_shares_and_years(tmp_path: Path) -> None:
     overrides = [
         "venue.backstop.fund_cap_usd=150e3", "venue.backstop.fund_cap_window_s=3600", "venue.backstop.vault_usd=3e6",
+        "venue.backstop.withdrawals_stop_s=86_400",
         "venue.keepers=for-profit", "venue.incentive.fill=limit", "venue.incentive.limit_bps=50",
         "venue.incentive.keeper_floor_usd=5", "venue.trigger.extra_bps=20", "venue.margin_calls.warning_health=1.5",
         "venue.margin_calls.top_up_share=0.5", "venue.margin_calls.response_s=14400",
@@ -93,6 +102,7 @@ def test_dollars_and_seconds_become_shares_and_years(tmp_path: Path) -> None:
     assert venue.backstop.fund_cap.refill == pytest.approx(1e-3 * SECONDS_PER_YEAR / 3600)
     assert venue.backstop.vault == pytest.approx(0.02)
     assert not venue.backstop.deleverages
+    assert venue.backstop.gate == pytest.approx(1 / 365)
     assert isinstance(venue.incentive.fill, LimitOrder)
     assert venue.incentive.fill.limit == pytest.approx(0.005)
     assert venue.incentive.reward.floor == pytest.approx(5 / 50_000)

@@ -23,6 +23,12 @@ SLOW = {
     "a tenth a step": {"close": "fraction", "close_fraction": 0.1, "unlimited_keepers": True},
     "to a health of 1.25": {"close": "target", "close_target": 1.25, "unlimited_keepers": True},
     "to a health of 1.05": {"close": "target", "close_target": 1.05, "unlimited_keepers": True},
+    "half, whole below a tenth of a mean position": HALF | {"dust": 0.1, "unlimited_keepers": True},
+    "to a health of 1.5, whole below a fifth": {"close": "target", "close_target": 1.5, "dust": 0.2, "unlimited_keepers": True},
+    "to a buffer": {"close": "buffer", "close_buffer": 0.02, "unlimited_keepers": True},
+    "to a buffer within ten steps": {
+        "close": "buffer", "close_buffer": 0.02, "close_initial": 0.1, "close_ramp_steps": 10.0, "unlimited_keepers": True,
+    },
     "to a health of 2": {"close": "target", "close_target": 2.0, "full_below": 0.3},
 }  # fmt: skip
 # Largest differences of means allowed, relative to the accounts'. Measured on these and other paths: bad debt within 2.5 %, and
@@ -33,6 +39,7 @@ WITHIN = {"bad_debt": 0.06, "liquidated": 0.02, "liquidated_share": 0.02, "colla
 @pytest.mark.parametrize("name", [*RULES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_one_aggregate_comes_close_to_accounts_followed_one_by_one(name: str) -> None:
     case = BASE.but(**(RULES | SLOW)[name])
+    case = replace(case, book=replace(case.book, many_sizes=case.rules.dust > 0 and case.rules.close == "fraction"))
     v = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:8])
     accounts = case.brute_force(seed=3, paths=worst, accounts=300)
@@ -73,9 +80,9 @@ def test_derivatives_of_partial_liquidation_are_limits_of_difference_quotients()
 def test_an_account_at_its_target_is_left_there() -> None:
     """Equity 0.03, maintenance 0.04, penalty 0.01 of notional, target 1.25: (0.05 - 0.03) / (0.05 - 0.01) = half is closed, and
     the other half has 0.03 - 0.005 = 0.025 against 0.5 * 0.05."""
-    rule = TargetClose(target=jnp.asarray(1.25), full_below=jnp.asarray(0.0), cooldown=None)
+    rule = TargetClose(target=jnp.asarray(1.25), full_below=jnp.asarray(0.0), cooldown=None, dust=None)
     one = jnp.ones((1, 1))
-    terms = Terms(cover=0.1 * one, fee=0.01 * one, maintenance=0.04 * one)
+    terms = Terms(cover=0.1 * one, fee=0.01 * one, maintenance=0.04 * one, notional=one, price=one)
     aim, slope = rule.line(terms)
     assert aim is not None
     np.testing.assert_allclose((aim - (terms.cover + 0.03)) / slope, 0.5, rtol=1e-5)

@@ -27,7 +27,7 @@ from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
 from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop, FundCap
-from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
+from calibrate.venue.close import BufferClose, CloseCap, Dust, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.schedule import SizeSchedule
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -88,6 +88,8 @@ class TestBook:
     # By cohort: factor, part of it that stays below the add-on, and add-on; references follow from them.
     sizes: tuple[tuple[float, float, float], ...] = ()
     opened: float = 0.0
+    # Whether positions are spread evenly between half and one and a half of their mean size.
+    many_sizes: bool = False
 
     def schedule(self, dtype: type = np.float64) -> SizeSchedule | None:
         if not self.sizes:
@@ -125,6 +127,8 @@ class TestBook:
             cohort=cohort,
             responds=self.responds,
             reference_margin=self.references()[cohort] if self.sizes else self.reference_margin,
+            # Multiples of the golden section fill an interval evenly, and have nothing to do with collateral.
+            size=0.5 + np.arange(len(side)) * 0.6180339887498949 % 1.0 if self.many_sizes else 1.0,
             **self._sizes_of(cohort),
         )
 
@@ -212,9 +216,14 @@ class Case:
             return None
         # Touched accounts are there again at the next step, so one of no cooldown rests for none.
         cooldown = delay_of(r.cooldown_steps) if r.cooldown_steps else None
+        common = {"full_below": f(r.full_below), "cooldown": cooldown, "dust": Dust(f([r.dust])) if r.dust else None}
         if r.close == "fraction":
-            return FractionClose(fraction=f(r.close_fraction), full_below=f(r.full_below), cooldown=cooldown)
-        return TargetClose(target=f(r.close_target), full_below=f(r.full_below), cooldown=cooldown)
+            return FractionClose(fraction=f(r.close_fraction), **common)
+        if r.close == "buffer":
+            return BufferClose(
+                buffer=f(r.close_buffer), initial=f(r.close_initial), ramp=f(r.close_ramp_steps), **common
+            )
+        return TargetClose(target=f(r.close_target), **common)
 
     def _trigger(self, f) -> Trigger | None:
         r = self.rules
