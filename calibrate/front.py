@@ -201,7 +201,7 @@ def _close_in_part(
     distance = smaller(target, execution.cover) - lowest_left
     closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
     settled = _terms(execution, policy, required, scale)
-    return moved, closes, after(touched, rule, index, settled, fresh, again, reached, part)
+    return moved, closes, after(touched, rule, index, settled, fresh, again, reached, part, state.closed.share)
 
 
 def _all_below(book: Book, share: CohortPath, level: CohortPath) -> Below:

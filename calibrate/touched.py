@@ -14,33 +14,32 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from calibrate.book import Book, Closed
-from calibrate.extremes import clipped, larger
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.slices import Slice, both, slice_of, some_of, up_to
 from calibrate.units import CohortPath, Index, Scalar
 from calibrate.venue.close import UNTOUCHED, BufferClose, PartialClose, Progress, Terms
 
 
 class Moments(NamedTuple):
-    """Of some accounts: remaining share of the cohort's notional, their collateral, and its second moment. Where the close rule
-    remembers it (else None): the share that they had at first, the steps since they were first touched times what is left, and
-    the margin that has been freed."""
+    """Of some accounts: remaining share of the cohort's notional, their collateral, and its second moment. Where it is remembered
+    (else None): their place in the order in which the cohort's accounts were first touched, times what is left; the share
+    that they had at first; the steps since they were first touched, times what is left; the margin that has been freed."""
 
     share: CohortPath
     collateral: CohortPath
     square: CohortPath
+    rank: CohortPath | None = None
     origin: CohortPath | None = None
     age: CohortPath | None = None
     freed: CohortPath | None = None
 
 
 class Touched(NamedTuple):
-    """Accounts that may be closed again, those that still rest, and when they come back; `sold` is what has been closed of the
-    cohort so far."""
+    """Accounts that may be closed again, those that still rest, and when they come back."""
 
     ready: Moments
     resting: Moments | None
     line: Float[Array, "delay moment cohort path"] | None
-    sold: CohortPath
 
     @property
     def share(self) -> CohortPath:
@@ -58,10 +57,16 @@ class Touched(NamedTuple):
     def closed_needlessly(
         self, reached: CohortPath, needless: CohortPath, required: CohortPath, maintenance: CohortPath
     ) -> CohortPath:
-        """Of the share `needless` of those `reached` with more than what is `required`, what was closed: the part that was closed
-        of the cohort's on average."""
+        """Of the share `needless` of those `reached` with more than what is `required`, what was closed. They were touched last,
+        and the last have most left: what is left is taken to rise evenly with the place in that order, from the place on that
+        gives it the mean that has been kept, or from the first on."""
         del required, maintenance
-        return needless * self.sold / jnp.where(reached > 0, reached, 1.0)
+        accounts, reached = self.everyone(), larger(reached, _NOBODY)
+        place = _mean(accounts, accounts.rank)
+        within = smaller(needless / clipped(3 * (reached - place), _NOBODY, reached), 1.0)
+        rises = clipped(6 * (place / reached - 0.5), -1.0, 1.0)
+        left = accounts.share * (within + rises * within * (1 - within))
+        return larger(needless - left, 0.0)
 
 
 class Parted(NamedTuple):
@@ -80,10 +85,10 @@ class Parted(NamedTuple):
 
 def start_touched(rule: PartialClose, like: CohortPath) -> Touched:
     zero = jnp.zeros_like(like)
-    nothing = Moments(zero, zero, zero, **dict.fromkeys(rule.remembers, zero))
+    nothing = Moments(zero, zero, zero, rank=zero, **dict.fromkeys(rule.remembers, zero))
     if rule.cooldown is None:
-        return Touched(nothing, None, None, zero)
-    return Touched(nothing, nothing, rule.cooldown.empty_line(jnp.stack(jax.tree.leaves(nothing))), zero)
+        return Touched(nothing, None, None)
+    return Touched(nothing, nothing, rule.cooldown.empty_line(jnp.stack(jax.tree.leaves(nothing))))
 
 
 # --- slices ---------------------------------------------------------------------------------------------------------------
@@ -155,12 +160,18 @@ def progress_of(accounts: Moments) -> Progress:
     """How far the liquidation of touched accounts has got on average, as far as it is remembered."""
     some = accounts.share > _NOBODY
     share = jnp.where(some, accounts.share, 1.0)
-    mean = lambda total: jnp.where(some, total, 0.0) / share  # noqa: E731
     return Progress(
         left=1.0 if accounts.origin is None else jnp.where(some, share / larger(accounts.origin, share), 1.0),
-        steps=0.0 if accounts.age is None else mean(accounts.age),
-        freed=0.0 if accounts.freed is None else mean(accounts.freed),
+        steps=0.0 if accounts.age is None else _mean(accounts, accounts.age),
+        freed=0.0 if accounts.freed is None else _mean(accounts, accounts.freed),
     )
+
+
+def _mean(accounts: Moments, total: CohortPath | None) -> CohortPath:
+    """Per unit of what is left of the accounts."""
+    assert total is not None
+    some = accounts.share > _NOBODY
+    return jnp.where(some, total, 0.0) / jnp.where(some, accounts.share, 1.0)
 
 
 def only(part: CohortPath, parted: Parted) -> Parted:
@@ -180,38 +191,43 @@ def after(
     again: Parted,
     reached: Band,
     part: CohortPath | Scalar,
+    first: CohortPath,
 ) -> Touched:
     """The aggregate after a step in which accounts were touched for the first time (`fresh`) and `part` of those in the band
-    `reached` once more (`again`), at the terms that closes were settled at."""
+    `reached` once more (`again`), at the terms that closes were settled at; `first` is the share that had been
+    touched before."""
     gone = reached.slice()
     middle, width = (reached.low + reached.high) / 2, reached.high - reached.low
     before = touched.ready
     share = larger(before.share - part * gone.share, 0.0)
     stay = jnp.where(before.share > _NOBODY, share / larger(before.share, _NOBODY), 0.0)
-    remembered = {name: stay * total for name, total in before._asdict().items() if name in rule.remembers}
+    remembered = {name: stay * total for name, total in before._asdict().items() if name in ("rank", *rule.remembers)}
     ready = Moments(
         share,
         before.collateral - part * gone.collateral,
         before.square - part * gone.share * (middle**2 + width**2 / 12),
         **remembered,
     )
-    sold = touched.sold + fresh.closed + again.closed
-    progress = progress_of(before)
-    arriving = _sum(_remaining(fresh, settled, rule, UNTOUCHED), _remaining(again, settled, rule, progress))
+    progress, rank = progress_of(before), _mean(before, before.rank)
+    place = first + fresh.in_full.share + fresh.others.share / 2
+    arriving = _sum(
+        _remaining(fresh, settled, rule, UNTOUCHED, place), _remaining(again, settled, rule, progress, rank)
+    )
     if rule.cooldown is None or touched.resting is None or touched.line is None:
-        return Touched(_older(_sum(ready, arriving), 1), None, None, sold)
+        return Touched(_older(_sum(ready, arriving), 1), None, None)
     line, rested = rule.cooldown.through(touched.line, index, jnp.stack(jax.tree.leaves(arriving)))
     released = jax.tree.unflatten(jax.tree.structure(arriving), list(rested))
     resting = jax.tree.map(lambda r, a, b: r + a - b, touched.resting, arriving, released)
-    return Touched(_older(_sum(ready, _older(released, rule.cooldown.steps)), 1), resting, line, sold)
+    return Touched(_older(_sum(ready, _older(released, rule.cooldown.steps)), 1), resting, line)
 
 
-def _remaining(parted: Parted, settled: Terms, rule: PartialClose, progress: Progress) -> Moments:
+def _remaining(parted: Parted, settled: Terms, rule: PartialClose, progress: Progress, rank: CohortPath) -> Moments:
     """Accounts closed in part pay for what was closed from their collateral and keep the rest."""
     share = larger(parted.others.share - parted.in_part, 0.0)
     collateral = parted.others.collateral - (settled.cover + settled.fee) * parted.in_part
     some = share > _NOBODY
-    found = Moments(share, collateral, jnp.where(some, collateral**2 / jnp.where(some, share, 1.0), 0.0))
+    square = jnp.where(some, collateral**2 / jnp.where(some, share, 1.0), 0.0)
+    found = Moments(share, collateral, square, rank=rank * share)
     if "origin" in rule.remembers:
         found = found._replace(origin=parted.others.share / progress.left)
     if isinstance(rule, BufferClose):
