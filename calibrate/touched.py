@@ -71,11 +71,13 @@ class Touched(NamedTuple):
 
 class Parted(NamedTuple):
     """What a rule does to a slice: the accounts that are closed in full, the share that is closed of the others, and the
-    others."""
+    others, with the levels between which they then lie."""
 
     in_full: Slice
     in_part: CohortPath
     others: Slice
+    low: CohortPath
+    high: CohortPath
 
     @property
     def closed(self) -> CohortPath:
@@ -99,16 +101,27 @@ def parted_book(book: Book, rule: PartialClose, terms: Terms, closed: Closed) ->
     below_strike = up_to(book, closed, rule.closed_in_full(terms))
     lower = slice_of(book, below_strike)
     upper = slice_of(book, closed._replace(low=below_strike.high, below_low=below_strike.below_high))
-    return _parted(rule, terms, UNTOUCHED, lower, upper)
+    return _parted(rule, terms, UNTOUCHED, lower, upper, below_strike.high, closed.high)
 
 
-def _parted(rule: PartialClose, terms: Terms, progress: Progress, lower: Slice, upper: Slice) -> Parted:
-    """The `lower` accounts are closed in full; of the `upper` ones a part is closed, unless too little would be left."""
+def _parted(
+    rule: PartialClose,
+    terms: Terms,
+    progress: Progress,
+    lower: Slice,
+    upper: Slice,
+    low: CohortPath,
+    high: CohortPath,
+) -> Parted:
+    """The `lower` accounts are closed in full; of the `upper` ones, which lie between two levels, a part is closed, unless too
+    little would be left."""
     small = rule.too_small(terms, progress)
     if small is not None:
         lower, upper = both(lower, some_of(small, upper)), some_of(1 - small, upper)
     aim, factor = rule.line(terms, progress)
-    return Parted(lower, factor * upper.share if aim is None else upper.lacking(aim) / factor, upper)
+    in_part = factor * upper.share if aim is None else upper.lacking(aim) / factor
+    after_close = (_left_at(level, rule, terms, progress) for level in (low, larger(low, high)))
+    return Parted(lower, in_part, upper, *after_close)
 
 
 class Band(NamedTuple):
@@ -143,7 +156,7 @@ def band_of(moments: Moments, least_width: CohortPath) -> Band:
 # Of a cohort, a share that shows in no figure.
 _NOBODY = 1e-12
 # Accounts of a cohort that are touched at one moment differ in collateral by this part of their maintenance margin.
-LEAST_WIDTH = 0.1
+LEAST_WIDTH = 0.03
 
 
 def below(band: Band, level: CohortPath) -> Band:
@@ -153,7 +166,8 @@ def below(band: Band, level: CohortPath) -> Band:
 def parted_band(rule: PartialClose, terms: Terms, progress: Progress, band: Band) -> Parted:
     """What the rule does to accounts that were touched before."""
     strike = clipped(rule.closed_in_full(terms, progress), band.low, band.high)
-    return _parted(rule, terms, progress, band._replace(high=strike).slice(), band._replace(low=strike).slice())
+    lower, upper = band._replace(high=strike).slice(), band._replace(low=strike).slice()
+    return _parted(rule, terms, progress, lower, upper, strike, band.high)
 
 
 def progress_of(accounts: Moments) -> Progress:
@@ -176,7 +190,9 @@ def _mean(accounts: Moments, total: CohortPath | None) -> CohortPath:
 
 def only(part: CohortPath, parted: Parted) -> Parted:
     """The same done to a part of the accounts, whatever their collateral."""
-    return Parted(some_of(part, parted.in_full), part * parted.in_part, some_of(part, parted.others))
+    return parted._replace(
+        in_full=some_of(part, parted.in_full), in_part=part * parted.in_part, others=some_of(part, parted.others)
+    )
 
 
 # --- what becomes of the aggregate ----------------------------------------------------------------------------------------
@@ -227,6 +243,7 @@ def _remaining(parted: Parted, settled: Terms, rule: PartialClose, progress: Pro
     collateral = parted.others.collateral - (settled.cover + settled.fee) * parted.in_part
     some = share > _NOBODY
     square = jnp.where(some, collateral**2 / jnp.where(some, share, 1.0), 0.0)
+    square = square + share * (parted.high - parted.low) ** 2 / 12
     found = Moments(share, collateral, square, rank=rank * share)
     if "origin" in rule.remembers:
         found = found._replace(origin=parted.others.share / progress.left)
@@ -234,6 +251,19 @@ def _remaining(parted: Parted, settled: Terms, rule: PartialClose, progress: Pro
         freed = progress.freed * parted.others.share + rule.frees(settled) * parted.in_part
         found = found._replace(age=progress.steps * share, freed=freed)
     return found
+
+
+def _left_at(level: CohortPath, rule: PartialClose, terms: Terms, progress: Progress) -> CohortPath:
+    """The level of an account once the part that the rule says has been closed at these terms: with `k` the loss and the penalty of
+    all of it, `(c - x k) / (1 - x)`."""
+    aim, factor = rule.line(terms, progress)
+    loss = terms.cover + terms.fee
+    if aim is None:
+        return (level - factor * loss) / (1 - factor)
+    # With x = (aim - c) / factor and `whole` = factor + k; where that is the aim itself, everyone is at it afterwards.
+    whole = factor + loss
+    beyond = larger(whole - aim, 0.0)
+    return whole - beyond * factor / larger(level - loss + beyond, _NOBODY)
 
 
 def _older(accounts: Moments, steps: Index | int) -> Moments:

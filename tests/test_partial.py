@@ -23,7 +23,7 @@ SLOW = {
     "a tenth a step": {"close": "fraction", "close_fraction": 0.1, "unlimited_keepers": True},
     "to a health of 1.25": {"close": "target", "close_target": 1.25, "unlimited_keepers": True},
     "to a health of 1.05": {"close": "target", "close_target": 1.05, "unlimited_keepers": True},
-    "half, whole below a tenth of a mean position": HALF | {"dust": 0.1, "unlimited_keepers": True},
+    "half, whole below three tenths of a mean position": HALF | {"dust": 0.3, "unlimited_keepers": True},
     "to a health of 1.5, whole below a fifth": {"close": "target", "close_target": 1.5, "dust": 0.2, "unlimited_keepers": True},
     "to a buffer": {"close": "buffer", "close_buffer": 0.02, "unlimited_keepers": True},
     "to a buffer within ten steps": {
@@ -31,9 +31,10 @@ SLOW = {
     },
     "to a health of 2": {"close": "target", "close_target": 2.0, "full_below": 0.3},
 }  # fmt: skip
-# Largest differences of means allowed, relative to the accounts'. Measured on these and other paths: bad debt within 2.5 %, and
-# 6 % for the rules that touch accounts most often; what is liquidated within 1.2 %.
-WITHIN = {"bad_debt": 0.06, "liquidated": 0.02, "liquidated_share": 0.02, "collateral_closed": 0.03, "slippage": 0.03}
+# Largest differences of means allowed, relative to the accounts'. Measured: bad debt within 1.6 %, and 4.5 % with the ramp; what is
+# liquidated within 0.5 %; what is closed needlessly within 5 %, and 15 % for the rules that touch accounts most often.
+WITHIN = {"bad_debt": 0.05, "liquidated": 0.02, "liquidated_share": 0.02, "collateral_closed": 0.03, "slippage": 0.03,
+          "false_liquidation": 0.16}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*RULES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
