@@ -218,6 +218,9 @@ def _venue(
         incentive=incentive_of(section.incentive, job.book.position_usd, dtype),
         trigger=trigger_of(section.trigger, dtype),
         calls=calls_of(section.margin_calls, job.simulation.step_s, dtype),
+        batch=None
+        if section.batch_s is None
+        else jnp.asarray(round(section.batch_s / job.simulation.step_s), jnp.int32),
         auction=auction_of(section.auction, job.simulation.step_s, open_interest_usd, dtype),
     )
 

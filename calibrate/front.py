@@ -96,6 +96,8 @@ def step_fronts(
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
     target = smaller(seen, liquidatable) if venue.recheck else seen
+    if venue.batch is not None:
+        target = jnp.where((index + 1) % venue.batch == 0, target, _NOBODYS)
 
     reach = advance(state.closed_level, target)
     part_or_whole = _close_in_full if venue.close is None else _close_in_part
@@ -106,6 +108,10 @@ def step_fronts(
     return FrontState(
         triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called, left, state.ranked_out
     ), closes
+
+
+# A level that no account is below.
+_NOBODYS = -1e9
 
 
 def _called(

@@ -207,6 +207,7 @@ class VenueRules(Section):
     trigger: TriggerSection | None = None
     margin_calls: MarginCallSection | None = None
     auction: AuctionSection | None = None
+    batch_s: Positive | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> "VenueRules":
@@ -273,9 +274,12 @@ _MOST_STEPS_ON_OFFER = 240
 
 def against_the_step(venue: VenueRules, step_s: float) -> list[tuple[str, str]]:
     """What of the rules cannot be followed at the simulation's step."""
-    auction = venue.auction
-    if auction is None or auction.reset_after_s <= _MOST_STEPS_ON_OFFER * step_s:
-        return []
-    message = f"is {auction.reset_after_s:g} s, more than {_MOST_STEPS_ON_OFFER} steps of {step_s:g} s; make "
-    message += f"`simulation.step_s` {auction.reset_after_s / _MOST_STEPS_ON_OFFER:g} or more, or offers shorter"
-    return [("venue.auction.reset_after_s", message)]
+    found, auction, batch_s = [], venue.auction, venue.batch_s
+    if auction is not None and auction.reset_after_s > _MOST_STEPS_ON_OFFER * step_s:
+        message = f"is {auction.reset_after_s:g} s, more than {_MOST_STEPS_ON_OFFER} steps of {step_s:g} s; make "
+        message += f"`simulation.step_s` {auction.reset_after_s / _MOST_STEPS_ON_OFFER:g} or more, or offers shorter"
+        found.append(("venue.auction.reset_after_s", message))
+    if batch_s is not None and (batch_s < step_s or abs(batch_s / step_s - round(batch_s / step_s)) > 1e-9):
+        message = f"is {batch_s:g} s; expected a whole number of steps of {step_s:g} s (`simulation.step_s`)"
+        found.append(("venue.batch_s", message))
+    return found

@@ -109,6 +109,7 @@ class Rules:
     close_buffer: float = 0.0
     close_initial: float = 1.0
     close_ramp_steps: float = math.inf
+    batch_steps: int = 1  # liquidations are done every so many steps
     dust: float = 0.0  # the least that may be left of a position, as a part of a mean one
     full_below: float = 0.0
     cooldown_steps: int = 0
@@ -232,7 +233,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
         book.mark_liquidatable(t, required + rules.trigger_extra, low=low, high=high)
 
         price = math.exp(log_price)
-        eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck)
+        eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck) & (t % rules.batch_steps == 0)
         if rules.auction:
             book.offer(t, rules, eligible, price, oracle.seen)
             asked = book.top + book.side * np.array(rules.auction)[np.where(book.offered, t - book.offered_at, 0)]

@@ -28,6 +28,12 @@ MISTAKES = {
         [*FRACTION, "venue.backstop.auto_deleveraging=true", "venue.backstop.deleveraging_order=most-leveraged"],
         "venue", ["cannot be combined with `auction`, `close` or `margin_calls`"],
     ),
+    "batches between steps": (["venue.batch_s=10_000"], "venue.batch_s", ["a whole number of steps of 7200 s"]),
+    "buffer of another rule": ([*FRACTION, "venue.close.buffer_bps=5"], "venue.close", ['belongs to rule = "to-buffer"']),
+    "ramp from nowhere": (
+        ["venue.close.rule=to-buffer", "venue.close.buffer_bps=200", "venue.close.ramp_s=60"], "venue.close",
+        ["belong together; give both or neither"],
+    ),
     "no layer": (["venue.backstop.auto_deleveraging=false"], "venue.backstop", ["names no layer"]),
     "tiers that start late": (
         ["venue.tiers=[{from_usd=5,factor=1.0},{from_usd=9,factor=2.0}]"], "venue", ["start with `from_usd = 0`"],
@@ -45,7 +51,7 @@ MISTAKES = {
     "cap of the unlimited": (
         ["venue.close_cap.most_usd=1e6", "venue.close_cap.window_s=60"], "venue", ["`close_cap` limits keepers"],
     ),
-    "no such rule": (["venue.close.rule=half"], "venue.close.rule", ["'fraction' or 'to-target'", "found 'half'"]),
+    "no such rule": (["venue.close.rule=half"], "venue.close.rule", ["'fraction', 'to-target' or 'to-buffer'", "found 'half'"]),
     "everything at once": ([*FRACTION, "venue.close.fraction=1.0"], "venue.close.fraction", ["less than 1", "found 1.0"]),
     "parts without re-check": ([*FRACTION, "venue.recheck=false"], "venue", ["needs `recheck = true`"]),
     "parts and bonus": ([*FRACTION, "venue.incentive.bonus.highest_bps=300"], "venue", ["cannot be combined with"]),
@@ -136,6 +142,18 @@ def test_a_cooldown_counts_from_the_step_after_the_close(tmp_path: Path) -> None
         close = assemble(load_job(path, [*FRACTION, f"venue.close.cooldown_s={seconds}"])).scenario.venue.close
         assert close.fraction == pytest.approx(0.5)
         assert (None if close.cooldown is None else int(close.cooldown.steps)) == rest
+
+
+def test_a_buffer_its_ramp_and_dust_are_in_the_units_of_the_simulation(tmp_path: Path) -> None:
+    keys = ("rule=to-buffer", "buffer_bps=200", "initial_part=0.25", "ramp_s=21_600", "dust_usd=5e3")
+    path = small_job.write(tmp_path)
+    venue = assemble(load_job(path, [*(f"venue.close.{key}" for key in keys), "venue.batch_s=14_400"])).scenario.venue
+    assert venue.close.buffer == pytest.approx(0.02)
+    assert (float(venue.close.initial), float(venue.close.ramp)) == pytest.approx((0.25, 3.0))
+    np.testing.assert_allclose(venue.close.dust.least, [5_000 / 50_000], rtol=1e-6)
+    assert int(venue.batch) == 2
+    at_once = assemble(load_job(path, [f"venue.close.{key}" for key in keys[:2]])).scenario.venue.close
+    assert (float(at_once.initial), float(at_once.ramp), at_once.dust) == (1.0, np.inf, None)
 
 
 def test_positions_of_a_table_are_split_by_tier(tmp_path: Path) -> None:

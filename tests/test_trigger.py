@@ -14,6 +14,7 @@ CALLS = {"warning": 1.6, "top_up": 0.4, "response_steps": 6}
 RULES = {
     "judged at the market, with fees": {"trigger_extra": 0.004, "trigger_at_market": True},
     "margin calls": CALLS,
+    "a batch every half hour": {"batch_steps": 15},
     "margin calls, unlimited keepers": CALLS | {"unlimited_keepers": True},
 }
 SAME = ("bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated_share", "penalty", "slippage", "fund_draw",

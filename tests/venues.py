@@ -191,6 +191,7 @@ class Case:
                 incentive=self._incentive(f),
                 trigger=self._trigger(f),
                 calls=MarginCalls(f(r.warning), f(r.top_up), delay_of(r.response_steps)) if r.top_up else None,
+                batch=jnp.asarray(r.batch_steps, jnp.int32) if r.batch_steps > 1 else None,
                 auction=Auction(f(r.auction), None if r.auction_most == np.inf else f(r.auction_most))
                 if r.auction
                 else None,

@@ -9,7 +9,7 @@ import equinox as eqx
 
 from calibrate.delay import Delay
 from calibrate.policy import MarginRule, Policy
-from calibrate.units import CohortPath, PerPath, Scalar
+from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop
 from calibrate.venue.close import CloseCap, PartialClose
@@ -21,7 +21,8 @@ from calibrate.venue.trigger import MarginCalls, Trigger
 class Venue(eqx.Module):
     """`gas` is a keeper's cost per unit of notional closed, `half_spread` what a close loses against the mid price (both
     fractions of notional), `fund` the insurance fund at the start (share of initial open interest). With `recheck` an
-    account must still be liquidatable when the keeper's transaction arrives."""
+    account must still be liquidatable when the keeper's transaction arrives. Where liquidations are done in batches there is one
+    every `batch` steps."""
 
     margin: MarginRule
     gas: Scalar
@@ -38,6 +39,7 @@ class Venue(eqx.Module):
     trigger: Trigger | None = None
     calls: MarginCalls | None = None
     auction: Auction | None = None
+    batch: Index | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""
