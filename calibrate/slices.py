@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from calibrate.book import Below, Book, Closed, collateral_of, lacking, share_below, share_short_of
-from calibrate.extremes import clipped
+from calibrate.extremes import clipped, smaller
 from calibrate.units import CohortPath, Scalar
 
 
@@ -45,6 +45,7 @@ def both(first: Slice, second: Slice) -> Slice:
     return Slice(
         first.share + second.share,
         first.collateral + second.collateral,
+        smaller(first.lowest, second.lowest),
         lambda strike: first.lacking(strike) + second.lacking(strike),
         lambda strike: first.short_of(strike) + second.short_of(strike),
     )
