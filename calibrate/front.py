@@ -93,6 +93,8 @@ def step_fronts(
     triggered = advance(state.triggered, liquidatable)
     under_way, seen = venue.keeper_delay.through(state.under_way, index, liquidatable if venue.recheck else triggered)
     target = smaller(seen, liquidatable) if venue.recheck else seen
+    if market.paused is not None:
+        target = jnp.where(market.paused, 0.0, target)
 
     reach = advance(state.closed_level, target)
     moved, closes, touched = (_close_in_full if venue.close is None else _close_in_part)(

@@ -116,3 +116,8 @@ class Market(eqx.Module):
 
     def _arrival_at_start(self, zero: PerPath) -> State:
         return () if self.jumps is None else self.jumps.arrival.start(zero)
+
+
+def jumped(state: MarketState, move: MarketMove, by: PerPath) -> tuple[MarketState, MarketMove]:
+    """The same step with a jump more at its end, which comes from outside the model."""
+    return state._replace(log_price=state.log_price + by), move._replace(jump=move.jump + by)

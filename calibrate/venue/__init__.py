@@ -12,6 +12,7 @@ from calibrate.policy import MarginRule, Policy
 from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.backstop import Backstop
 from calibrate.venue.close import CloseCap, PartialClose
+from calibrate.venue.guards import Guards
 from calibrate.venue.incentive import Incentive
 from calibrate.venue.schedule import SizeSchedule
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -36,6 +37,7 @@ class Venue(eqx.Module):
     incentive: Incentive | None = None
     trigger: Trigger | None = None
     calls: MarginCalls | None = None
+    guards: Guards | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""
