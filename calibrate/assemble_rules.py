@@ -22,6 +22,7 @@ from calibrate.units import BPS, SECONDS_PER_YEAR
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import CloseCap, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
+from calibrate.venue.mark import Mark
 from calibrate.venue.schedule import SizeSchedule, open_interest_share, tier_factor
 from calibrate.venue.trigger import MarginCalls, Trigger
 
@@ -86,10 +87,14 @@ def incentive_of(section: IncentiveSection | None, position_usd: float, dtype: n
     )
 
 
-def trigger_of(section: TriggerSection | None, dtype: np.dtype) -> Trigger | None:
+def trigger_of(section: TriggerSection | None, step_s: float, dtype: np.dtype) -> Trigger | None:
     if section is None:
         return None
-    return Trigger(jnp.asarray(section.extra_bps * BPS, dtype), section.price == "market")
+    mark = None
+    if section.mark_of is not None:
+        weight = -np.expm1(-step_s / section.mark_basis_s) if section.mark_basis_s else 0.0
+        mark = Mark(jnp.asarray(weight, dtype), tuple(section.mark_of))
+    return Trigger(jnp.asarray(section.extra_bps * BPS, dtype), section.price == "market", mark)
 
 
 def calls_of(section: MarginCallSection | None, step_s: float, dtype: np.dtype) -> MarginCalls | None:
