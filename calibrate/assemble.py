@@ -3,6 +3,7 @@
 This is the one place where a job's human units are converted, in both directions (`policy_in_human_units`).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,8 +110,28 @@ def policy_in_human_units(policy: Policy) -> dict[str, float]:
 
 
 def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
-    law = _law_of(loaded, dtype)
+    law = _in_units_of_debt(_law_of(loaded, dtype), loaded, dtype)
     return law if loaded.job.market.replay is None else replaying(law, loaded, dtype)
+
+
+def _in_units_of_debt(law: Market, loaded: LoadedJob, dtype: np.dtype) -> Market:
+    """The law of the collateral's price in units of the asset that is owed."""
+    debt = loaded.job.market.debt
+    if debt is None:
+        return law
+    one = jnp.ones((1,), dtype)
+    moves = debt.moves(float(jnp.sqrt(law.variance_rate(law.usual(one), one[0])[0])))
+    if moves < _LEAST_MOVES:
+        message = (
+            f"collateral and debt move alike (to {moves:.1g} of the collateral's moves), so that nothing is at risk"
+        )
+        message += "; lower `correlation`, or correct `volatility`"
+        raise UserError([Problem(f"{loaded.path}: market.debt", message)])
+    return replace(law, moves=jnp.asarray(moves, dtype))
+
+
+# Below this part of the collateral's own moves a pair does not move at all.
+_LEAST_MOVES = 1e-3
 
 
 def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
