@@ -138,14 +138,8 @@ def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> 
     assembled = assemble(loaded)
     parameters = assembled.incumbent if policy is None else read_policy(policy, loaded, assembled)
     seed = None if policy is None else (read_json(policy).get("certificate") or {}).get("seed")
-    job, penalty = loaded.job, float(parameters.policy.penalty)
-    found, sample = _measured_json(job, assembled, parameters, listener, "simulating", seed=seed)
-    attacks, toxic = (
-        attacks_of(job, assembled, parameters, listener, seed=found["seed"]),
-        toxic_of(job, sample, penalty),
-    )
-    remarks = [*attack_lines(attacks), *toxic_lines(toxic)]
-    return found | {"attacks": attacks, "toxic_liquidations": toxic, "remarks": remarks}
+    found, sample = _measured_json(loaded.job, assembled, parameters, listener, "simulating", seed=seed)
+    return found | remarks(loaded.job, assembled, parameters, sample, listener, seed=found["seed"])
 
 
 def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> Swept:

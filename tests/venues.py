@@ -207,7 +207,7 @@ class Case:
             book = self.book.continuum(self.dtype)
             windows = tuple(Window(*window) for window in r.rise_windows)
             market, oracle = self._market(f), self._oracle(f)
-            events = tuple(_event(occurrence, f) for occurrence in r.events)
+            events = tuple(of_rules(occurrence, f) for occurrence in r.events)
             return Scenario(market, oracle, liquidity, book, venue, f(r.step_years), self.steps, windows, events)
 
     def _backstop(self, f) -> Backstop | None:
@@ -321,7 +321,7 @@ class Case:
         return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *drawn(shocks), **more)
 
 
-def _event(occurrence: Occurrence, f) -> Event:
+def of_rules(occurrence: Occurrence, f) -> Event:
     o = occurrence
     when = When(None if o.begin is None else jnp.int32(o.begin), jnp.int32(o.steps), jnp.int32(o.places))
     if o.kind == "manipulation":
