@@ -23,6 +23,7 @@ from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.simulate import Scenario, simulate
 from calibrate.units import BPS
+from calibrate.wording import usd
 
 PATHS = 20_000
 _FIELDS = ("penalty", "fund_income", "slippage", "liquidated", "bad_debt")
@@ -130,17 +131,15 @@ def attack_lines(attacks: list[dict[str, Any]]) -> list[str]:
     for attack in attacks:
         gain, where = attack["gain_usd"], attack["source"] or "all that the oracle sees"
         verdict = "may pay" if gain["value"] + 2 * gain["standard_error"] > attack["least_cost_usd"] else "does not pay"
+        more = {name: usd(attack[f"{name}_usd"]["value"], attack[f"{name}_usd"]["standard_error"]) for name in _TOLD}
         lines += [
             f"manipulation of {where} by {attack['displacement_bps']:g} bps for {attack['duration_hours']:g} hours: costs "
-            f"${attack['least_cost_usd']:,.0f} to ${attack['cost_usd']:,.0f} (${attack['traded_usd']:,.0f} traded at a depth of "
-            f"${attack['attacked_depth_usd']:,.0f})",
-            f"  liquidations then yield ${gain['value']:,.0f} ± ${gain['standard_error']:,.0f} more (keepers "
-            f"${attack['keepers_usd']['value']:,.0f}, slippage ${attack['slippage_usd']['value']:,.0f}); ${_plain(attack)} more "
-            f"bad debt: it {verdict} by that alone",
+            f"{usd(attack['least_cost_usd'])} to {usd(attack['cost_usd'])} ({usd(attack['traded_usd'])} traded at a depth of "
+            f"{usd(attack['attacked_depth_usd'])})",
+            f"  liquidations then yield {more['gain']} more (keepers {more['keepers']}, slippage {more['slippage']}), and "
+            f"{more['bad_debt']} more bad debt: it {verdict} by that alone",
         ]
     return lines
 
 
-def _plain(attack: dict[str, Any]) -> str:
-    debt = attack["bad_debt_usd"]
-    return f"{debt['value']:,.0f} ± ${debt['standard_error']:,.0f}"
+_TOLD = ("gain", "keepers", "slippage", "bad_debt")

@@ -1,12 +1,14 @@
 """Events, the oracle's way from sources to reports, guards and mark prices: against accounts followed one by one, by hand, and
 against difference quotients."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from brute_force_pipe import Occurrence, SourceRule, median
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import lax
 from statistical import assert_mean
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, MINUTE, Case, assert_followed, of_rules
 
@@ -17,7 +19,7 @@ from calibrate.oracle import ExactOracle, Oracle, StepOfPrice
 from calibrate.oracle_pipe import Exponential, OraclePipe, TimeWeighted
 from calibrate.shocks import path_ids, seed_words
 from calibrate.simulate import Outcome, simulate
-from calibrate.sources import Noise, Outages, Sources, SourceShocks, weighted_mean, weighted_median
+from calibrate.sources import Noise, Outages, Sources, weighted_mean, weighted_median
 from calibrate.venue.guards import Guards
 
 BASE = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 150)
@@ -168,7 +170,7 @@ def test_a_median_is_that_of_the_sorted_list(pairs: list[tuple[int, int]], out: 
     """Ties and sources that are out included."""
     there = [(float(value), float(weight)) for k, (value, weight) in enumerate(pairs) if k not in out]
     weights = jnp.float32([[0 if k in out else weight] for k, (_, weight) in enumerate(pairs)])
-    found = weighted_median(jnp.float32([[value] for value, _ in pairs]), weights)
+    found = jax.jit(weighted_median)(jnp.float32([[value] for value, _ in pairs]), weights)
     assert float(found[0]) == median(there)
 
 
@@ -193,11 +195,18 @@ def test_noise_and_outages_have_their_laws() -> None:
         Outages(jnp.float32([0.1, 0.0]), jnp.float32([0.8, 0.0])),
     )
     ids, price = path_ids(np.arange(40_000)), jnp.zeros(40_000)
-    drawn = sources.shocks(seed_words(2), ids, jnp.arange(24, dtype=jnp.uint32), np.dtype(np.float32))
-    state, seen = sources.start(price), []
-    for k in range(24):
-        state, _, _ = sources.step(state, price, SourceShocks(drawn.normals[k], drawn.uniforms[k]), ())
-        seen.append(np.asarray(state.noise, np.float64))
+
+    @jax.jit
+    def follow():
+        def step(state, drawn):
+            state, _, _ = sources.step(state, price, drawn, ())
+            return state, state
+
+        drawn = sources.shocks(seed_words(2), ids, jnp.arange(24, dtype=jnp.uint32), np.dtype(np.float32))
+        return lax.scan(step, sources.start(price), drawn)
+
+    state, course = follow()
+    seen = np.asarray(course.noise, np.float64)
     before, last = seen[-2:]
     for k, kept in enumerate((0.6, 0.0)):
         assert_mean(last[k] ** 2 / 0.01**2, 1.0, resolution=0.08)

@@ -160,7 +160,7 @@ def test_a_scenario_has_events_of_its_own(tmp_path: Path) -> None:
 
 def test_nobody_is_closed_while_keepers_are_away(tmp_path: Path) -> None:
     closed = []
-    for window in ("from_hours=0", "from_hours=0,duration_hours=12", "from_hours=22"):
+    for window in ("from_hours=0", "from_hours=0,duration_hours=22", "from_hours=22"):
         event = f"events=[{{kind='keeper_outage',{window}}}]"
         assembled = assemble(load_job(small_job.write(tmp_path), [event]))
         fields = ("liquidated_share", "open_deficit")
@@ -222,7 +222,7 @@ def test_an_attack_costs_the_integral_of_impact_and_what_the_market_absorbs(tmp_
 
 def test_what_an_attack_yields_is_the_difference_that_it_makes(tmp_path: Path) -> None:
     """A fall of 30 % that the oracle alone sees has most accounts closed; penalties then go to keepers by half."""
-    event = "events=[{kind='manipulation',displacement_bps=-3000,from_hours=8,duration_hours=4,attacked_depth_usd=1e5}]"
+    event = "events=[{kind='manipulation',displacement_bps=-3000,from_hours=8,duration_hours=4,attacked_depth_usd=2e4}]"
     loaded = load_job(
         small_job.write(tmp_path),
         [event, "simulation.paths=2000", "simulation.optimiser_paths=200", "simulation.sampling=plain"],
