@@ -96,9 +96,8 @@ def test_accounts_fare_as_those_followed_one_by_one_do(name: str) -> None:
     v = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:4])
     on_worst = {field: v[field][worst] for field in SAME}
-    accounts = assert_followed(
-        case, on_worst, worst, dict(zip(SAME, SAME, strict=True)), accounts=(50, 500), within=2e-2
-    )
+    number = (100, 1000) if name in SLOW else (50, 500)
+    accounts = assert_followed(case, on_worst, worst, dict(zip(SAME, SAME, strict=True)), accounts=number, within=2e-2)
     np.testing.assert_array_equal(v["distance"][worst] > 0, accounts["insolvent"])
 
 
