@@ -19,7 +19,7 @@ from calibrate.oracle import ExactOracle, Oracle, StepOfPrice
 from calibrate.oracle_pipe import Exponential, OraclePipe, TimeWeighted
 from calibrate.shocks import path_ids, seed_words
 from calibrate.simulate import Outcome, simulate
-from calibrate.sources import Noise, Outages, Sources, weighted_mean, weighted_median
+from calibrate.sources import Noise, Outages, Sources, SourceShocks, weighted_mean, weighted_median
 from calibrate.venue.guards import Guards
 
 BASE = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 150)
@@ -224,6 +224,22 @@ def shown(pipe: Oracle, prices: list[float]) -> list[float]:
         )
         views.append(float(view.log_price[0]))
     return views
+
+
+def test_without_a_quorum_there_is_no_new_price() -> None:
+    """A source is out where its uniform is below one half. The average goes on with the last price."""
+    outages = Outages(jnp.float32([0.5, 0.5]), jnp.float32([0.5, 0.5]))
+    sources = Sources(jnp.float32([1.0, 1.0]), None, outages, quorum=2)
+    pipe = OraclePipe(ExactOracle(delay_of(0)), sources, TimeWeighted(delay_of(2)))
+    state, seen, made = pipe.start(jnp.zeros(1)), [], []
+    for index, (price, low) in enumerate([(4.0, 0.9), (6.0, 0.1), (8.0, 0.1), (10.0, 0.9)]):
+        drawn = SourceShocks(None, jnp.float32([[0.9], [low]]))
+        step = StepOfPrice(*[jnp.float32([price])] * 3, jnp.zeros(1), None, None, sources=drawn)
+        state, view = pipe.step(state, step, jnp.int32(index), jnp.float32(1))
+        seen.append(float(view.log_price[0]))
+        made.append(float(view.sources[0]))
+    assert made == [4, 4, 4, 10]
+    assert seen == [2, 2, 2, 7]
 
 
 def test_averages_and_clamps_by_hand() -> None:
