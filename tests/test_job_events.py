@@ -15,10 +15,9 @@ from scipy.integrate import quad
 from small_job import problems_of
 
 from calibrate.assemble import assemble
-from calibrate.attack import attack_lines, cost_of
+from calibrate.attack import attack_lines, attacks_of, cost_of
 from calibrate.export.lending import lending_policy, margins
 from calibrate.job import load_job
-from calibrate.pipeline import simulate_job
 from calibrate.progress import Silent
 from calibrate.simulate import Sample, simulate
 from calibrate.toxic import toxic_lines, toxic_note, toxic_of
@@ -227,17 +226,16 @@ def test_what_an_attack_yields_is_the_difference_that_it_makes(tmp_path: Path) -
         small_job.write(tmp_path),
         [event, "simulation.paths=2000", "simulation.optimiser_paths=200", "simulation.sampling=plain"],
     )
-    result = simulate_job(loaded, None, Silent())
-    (attack,) = result["attacks"]
+    assembled = assemble(loaded)
+    (attack,) = attacks_of(loaded.job, assembled, assembled.incumbent, Silent(), seed=1)
     assert attack["duration_hours"] == 4
     assert attack["cost_usd"] > attack["least_cost_usd"] > 0
     more, keepers = attack["liquidated_usd"], attack["keepers_usd"]
     assert more["value"] > 0.2 * 150e6
     # Half of 100 bps of what is closed. Accounts that the attack closes in time pay what they would have lacked later.
-    in_all = result["metrics"]["liquidated"]["value"] * 150e6
-    assert 0.005 * more["value"] < keepers["value"] < 0.005 * in_all
+    assert 0.005 * more["value"] < keepers["value"] < 0.005 * 150e6
     assert attack["gain_usd"]["value"] == pytest.approx(keepers["value"] + attack["slippage_usd"]["value"])
-    first, second = attack_lines(result["attacks"])
+    first, second = attack_lines([attack])
     assert "all that the oracle sees by -3000 bps for 4 hours" in first
     assert "may pay by that alone" in second
 
