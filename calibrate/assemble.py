@@ -3,6 +3,7 @@
 This is the one place where a job's human units are converted, in both directions (`policy_in_human_units`).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
+from calibrate.assemble_events import events_of
+from calibrate.assemble_oracle import guards_of, oracle_of
 from calibrate.assemble_replay import replaying
 from calibrate.assemble_rules import (
     auction_of,
@@ -35,7 +38,6 @@ from calibrate.market.build import market_from
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.files import read_model
 from calibrate.market.market import Market
-from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.rise_windows import windows
 from calibrate.shipped import shipped_folder, shipped_names
@@ -80,13 +82,14 @@ def assemble(loaded: LoadedJob) -> Assembled:
         book, open_interest_usd, schedule = _book(loaded, _median_margin(market, margin, policy), policy, dtype)
         scenario = Scenario(
             market=market,
-            oracle=_oracle(loaded, market, dtype),
+            oracle=oracle_of(loaded, market, dtype),
             liquidity=_liquidity(job, open_interest_usd, dtype),
             book=book,
             venue=_venue(job, margin, open_interest_usd, schedule, dtype),
             dt=jnp.asarray(job.simulation.step_s / SECONDS_PER_YEAR, dtype),
             steps=job.simulation.steps,
             rise_windows=windows(job.rise_windows_days(), job.simulation.step_s),
+            events=events_of(job, dtype),
         )
         one = jnp.asarray(1.0, dtype)
         return Assembled(scenario, Parameters(policy, World(one, one)), open_interest_usd)
@@ -108,8 +111,28 @@ def policy_in_human_units(policy: Policy) -> dict[str, float]:
 
 
 def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
-    law = _law_of(loaded, dtype)
+    law = _in_units_of_debt(_law_of(loaded, dtype), loaded, dtype)
     return law if loaded.job.market.replay is None else replaying(law, loaded, dtype)
+
+
+def _in_units_of_debt(law: Market, loaded: LoadedJob, dtype: np.dtype) -> Market:
+    """The law of the collateral's price in units of the asset that is owed."""
+    debt = loaded.job.market.debt
+    if debt is None:
+        return law
+    one = jnp.ones((1,), dtype)
+    moves = debt.moves(float(jnp.sqrt(law.variance_rate(law.usual(one), one[0])[0])))
+    if moves < _LEAST_MOVES:
+        message = (
+            f"collateral and debt move alike (to {moves:.1g} of the collateral's moves), so that nothing is at risk"
+        )
+        message += "; lower `correlation`, or correct `volatility`"
+        raise UserError([Problem(f"{loaded.path}: market.debt", message)])
+    return replace(law, moves=jnp.asarray(moves, dtype))
+
+
+# Below this part of the collateral's own moves a pair does not move at all.
+_LEAST_MOVES = 1e-3
 
 
 def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
@@ -154,37 +177,6 @@ def _margin_rule(job: Job, dtype: np.dtype) -> MarginRule:
     return MarginRule(lowest, highest, allowance, horizon, stressed)
 
 
-def _oracle(loaded: LoadedJob, market: Market, dtype: np.dtype) -> Oracle:
-    section, step_s = loaded.job.oracle, loaded.job.simulation.step_s
-    crash_delay_s = 0.0 if market.regimes is None else float(market.regimes.oracle_delay) * SECONDS_PER_YEAR
-    if section.kind == "continuous" and crash_delay_s:
-        message = (
-            "found 'continuous', which sees every instant at once, but in a crash the market model makes reports late "
-        )
-        message += f"(crash_oracle_delay_s, {crash_delay_s:g}); choose 'exact' or 'push', or set that to 0"
-        raise UserError([Problem(f"{loaded.path}: oracle.kind", message)])
-    growth, longest = section.delay_volatility_exponent, section.longest_delay_s or 0.0
-    delay = delay_of(
-        round(section.delay_s / step_s),
-        growth=None if growth is None else jnp.asarray(growth, dtype),
-        longest=round(longest / step_s),
-        in_crash=round(crash_delay_s / step_s),
-    )
-    if section.kind == "exact":
-        return ExactOracle(delay)
-    if section.kind == "continuous":
-        return ContinuousOracle(delay)
-    assert section.deviation_bps is not None
-    assert section.heartbeat_s is not None
-    deviation, heartbeat = section.deviation_bps * BPS, section.heartbeat_s / SECONDS_PER_YEAR
-    return PushOracle(
-        deviation=jnp.asarray(deviation, dtype),
-        heartbeat=jnp.asarray(heartbeat, dtype),
-        delay=delay,
-        restarts=section.heartbeat_restarts is not False,
-    )
-
-
 def _liquidity(job: Job, open_interest_usd: float, dtype: np.dtype) -> Liquidity:
     section = job.liquidity
     numbers = (
@@ -216,12 +208,13 @@ def _venue(
         close=close_of(job, dtype),
         cap=cap_of(section.close_cap, open_interest_usd, dtype),
         incentive=incentive_of(section.incentive, job.book.position_usd, dtype),
-        trigger=trigger_of(section.trigger, dtype),
+        trigger=trigger_of(section.trigger, job.simulation.step_s, dtype),
         calls=calls_of(section.margin_calls, job.simulation.step_s, dtype),
         batch=None
         if section.batch_s is None
         else jnp.asarray(round(section.batch_s / job.simulation.step_s), jnp.int32),
         auction=auction_of(section.auction, job.simulation.step_s, open_interest_usd, dtype),
+        guards=guards_of(section.guards, job.simulation.step_s, dtype),
     )
 
 

@@ -23,6 +23,7 @@ from calibrate.venue.auction import Auction, line, stairs, until_reset
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import BufferClose, CloseCap, Dust, FractionClose, PartialClose, TargetClose
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
+from calibrate.venue.mark import Mark
 from calibrate.venue.schedule import SizeSchedule, open_interest_share, tier_factor
 from calibrate.venue.trigger import MarginCalls, Trigger
 
@@ -131,10 +132,14 @@ def auction_of(
     return Auction(jnp.asarray(np.log(asked), dtype), most)
 
 
-def trigger_of(section: TriggerSection | None, dtype: np.dtype) -> Trigger | None:
+def trigger_of(section: TriggerSection | None, step_s: float, dtype: np.dtype) -> Trigger | None:
     if section is None:
         return None
-    return Trigger(jnp.asarray(section.extra_bps * BPS, dtype), section.price == "market")
+    mark = None
+    if section.mark_of is not None:
+        weight = -np.expm1(-step_s / section.mark_basis_s) if section.mark_basis_s else 0.0
+        mark = Mark(jnp.asarray(weight, dtype), tuple(section.mark_of))
+    return Trigger(jnp.asarray(section.extra_bps * BPS, dtype), section.price == "market", mark)
 
 
 def calls_of(section: MarginCallSection | None, step_s: float, dtype: np.dtype) -> MarginCalls | None:

@@ -142,6 +142,8 @@ def _taken(
     worth = takers.worth(prices)
     volume = book.weights * offers.accounts.share * mid
     part = of_cohort(at_one_pace(takers.room(worth), _by_side(longs, volume)))
+    if takers.market.paused is not None:
+        part = jnp.where(takers.market.paused, 0.0, part)
 
     def closed(moments: Moments, part: CohortPath, log_price: CohortPath, near: CohortPath) -> Closes:
         price = jnp.exp(log_price)

@@ -156,6 +156,8 @@ def simulate(
         _print_json(result)
     else:
         _print(terminal.metrics_table(result))
+        for line in result["remarks"]:
+            typer.echo(line)
         if "folder" in result:
             typer.echo(f"picture: {Path(result['folder']) / 'replay.html'}")
 
@@ -347,8 +349,9 @@ def _load(job: Path, overrides: list[str] | None, *, quiet: bool = False) -> "Lo
     loaded = load_job(job, overrides or [])
     from calibrate.assemble import warnings_of
     from calibrate.presets import notes_of
+    from calibrate.toxic import toxic_note
 
-    for warning in () if quiet else (*warnings_of(loaded.job), *notes_of(loaded.preset)):
+    for warning in () if quiet else (*warnings_of(loaded.job), *toxic_note(loaded.job), *notes_of(loaded.preset)):
         typer.echo(f"note: {warning}", err=True)
     return loaded
 

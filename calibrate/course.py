@@ -12,8 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from calibrate.events import begins_of, happening
 from calibrate.extremes import larger, smaller
-from calibrate.oracle import ContinuousOracle
+from calibrate.oracle import ContinuousOracle, Within
 from calibrate.policy import Parameters
 from calibrate.sampling import PlainSampling, longest_divisor
 from calibrate.shocks import PathIds, Seed, path_ids, seed_words, shocks_of_steps
@@ -52,6 +53,7 @@ def _course(scenario: Scenario, parameters: Parameters, seed: Seed, ids: PathIds
     draws, _ = sampling.start(seed, ids, scenario.dtype)
     first, scale = start(scenario, parameters, draws)
     continuous, needs = isinstance(scenario.oracle, ContinuousOracle), scenario.market.needs
+    begins = begins_of(scenario.events, seed, ids)
 
     def to_point(state: PathState, number: Index) -> tuple[PathState, Course]:
         def one(
@@ -60,11 +62,14 @@ def _course(scenario: Scenario, parameters: Parameters, seed: Seed, ids: PathIds
             state, lowest, highest = carry
             at = index[None].astype(jnp.uint32)
             made = shocks_of_steps(seed, ids, at, scenario.dtype, continuous=continuous, needs=needs)
-            made = jax.tree.map(lambda values: values[0], made)
+            made, sources = jax.tree.map(
+                lambda values: values[0], (made, scenario.oracle.shocks(seed, ids, at, scenario.dtype))
+            )
             law = scenario.market.jump_law(state.market, scenario.dt, parameters.world.jump_rate)
             drawn, _ = sampling.step(None, number, made, law)
-            within = (made.low_uniform, made.high_uniform)
-            state = step(scenario, parameters, scale, state, index, drawn, within)
+            within = Within(made.low_uniform, made.high_uniform, sources)
+            now = happening(scenario.events, begins, index)
+            state = step(scenario, parameters, scale, state, index, drawn, within, now)
             return (state, smaller(lowest, state.mid), larger(highest, state.mid)), None
 
         steps = every * number + jnp.arange(every)

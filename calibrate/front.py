@@ -98,6 +98,8 @@ def step_fronts(
     target = smaller(seen, liquidatable) if venue.recheck else seen
     if venue.batch is not None:
         target = jnp.where((index + 1) % venue.batch == 0, target, _NOBODYS)
+    if market.paused is not None:
+        target = jnp.where(market.paused, 0.0, target)
 
     reach = advance(state.closed_level, target)
     part_or_whole = _close_in_full if venue.close is None else _close_in_part

@@ -6,7 +6,7 @@ Parts that belong to a rule are None where the venue does not have it, so that t
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from calibrate.book import Below, Book, Closed
 from calibrate.offers import Offers, start_offers
@@ -44,8 +44,8 @@ class Called(NamedTuple):
 
 class MarketNow(NamedTuple):
     """The market as this step's closes find it: mid price, the log-price that it would have without liquidations, depth, all
-    flow that displaces it, the part of the flow that still fades, log-volatility, the log-price that the oracle shows, and
-    what may be closed at once (None without a cap)."""
+    flow that displaces it, the part of the flow that still fades, log-volatility, the log-price that the oracle shows,
+    what may be closed at once (None without a cap), and where nothing may be (None: nowhere)."""
 
     mid: PerPath
     undisturbed: PerPath
@@ -55,6 +55,7 @@ class MarketNow(NamedTuple):
     log_volatility: PerPath
     oracle: PerPath
     allowance: PerPath | None = None
+    paused: Bool[Array, " path"] | None = None
 
 
 def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from calibrate import rise_windows
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job_effects import cannot_be_shown, shares_told, without_effect
+from calibrate.job_events import EventSection, event_problems
 from calibrate.job_frontier import FrontierSection, cannot_sweep
 from calibrate.job_market import MarketSection, window_problem, with_horizon
 from calibrate.job_oracle import OracleSection
@@ -208,10 +209,11 @@ class ScenarioSection(Section):
     liquidity: dict[str, Any] = Field(default_factory=dict)
     book: dict[str, Any] = Field(default_factory=dict)
     venue: dict[str, Any] = Field(default_factory=dict)
+    events: list[dict[str, Any]] | None = None
 
     @model_validator(mode="after")
     def _differs(self) -> "ScenarioSection":
-        if not self.changes():
+        if not self.changes() and self.events is None:
             raise ValueError("changes nothing; give what differs, such as `liquidity.depth_usd`")
         return self
 
@@ -233,6 +235,7 @@ class Job(Section):
     objective: ObjectiveSection = ObjectiveSection()
     simulation: SimulationSection = SimulationSection()
     frontier: FrontierSection = FrontierSection()
+    events: list[EventSection] = Field(default_factory=list, max_length=16)
     scenarios: list[ScenarioSection] = Field(default_factory=list, max_length=8)
 
     def alternatives(self) -> dict[str, dict[str, float]]:
@@ -332,6 +335,8 @@ def _variants(job: Job, tables: dict[str, Any], place: str) -> dict[str, Job]:
         changed = {key: value for key, value in tables.items() if key != "scenarios"}
         for section, values in scenario.changes().items():
             changed[section] = _merged(changed[section], values)
+        if scenario.events is not None:
+            changed["events"] = scenario.events
         try:
             made[scenario.name] = parse_job(changed, where)
         except UserError as error:
@@ -377,6 +382,7 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
         simulation.margin_rise_windows_days, limits, simulation.horizon_days, simulation.step_s
     )
     wrong += window_problem(job.market, job.simulation.horizon_days)
+    wrong += oracle_problems(job)
     wrong += without_effect(job.policy, job.venue.highest_margin_bps)
     if simulation.sampling == "plain":
         limit = job.constraints.insolvency_probability
@@ -395,6 +401,16 @@ def _across_sections(job: Job) -> list[tuple[str, str]]:
             wrong.append(
                 (where, "asks for no margin at all; raise `base_margin_bps` or another part of the margin above 0")
             )
+    return wrong
+
+
+def oracle_problems(job: Job) -> list[tuple[str, str]]:
+    """What is wrong between the oracle, events and what the venue asks of its oracle."""
+    names, venue, step_s = job.oracle.source_names, job.venue, job.simulation.step_s
+    horizon_hours, unlimited = job.simulation.horizon_days * 24, venue.keepers == "unlimited"
+    wrong = event_problems(job.events, horizon_hours, step_s, names, unlimited_keepers=unlimited)
+    if venue.trigger is not None and "sources" in (venue.trigger.mark_of or []) and not names:
+        wrong.append(("venue.trigger.mark_of", "names `sources`, but `oracle.sources` is missing; add it"))
     return wrong
 
 

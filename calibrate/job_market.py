@@ -1,11 +1,26 @@
 """The `[market]` of a job: the law that prices follow, or a history that is replayed."""
 
 import datetime
+import math
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from calibrate.section import Positive, Section
+
+
+class DebtSection(Section):
+    """The asset that is owed, where it is not a stable one: its annual volatility, and how it is correlated with the collateral.
+    Both follow one level of volatility and jump together, each in proportion to its own volatility, so that the price of the
+    collateral in units of the debt follows the collateral's law with moves that are smaller or larger throughout."""
+
+    volatility: Positive
+    correlation: float = Field(ge=-1, le=1)
+
+    def moves(self, volatility: float) -> float:
+        """How far the price of collateral over debt moves, relative to that of the collateral, which has this volatility."""
+        ratio = self.volatility / volatility
+        return math.sqrt(max(1 + ratio**2 - 2 * self.correlation * ratio, 0.0))
 
 
 def moment(value: object) -> object:
@@ -31,6 +46,9 @@ class MarketSection(Section):
     """Either a fitted `model` (a shipped name, or a file next to the job) or a constant `volatility` (annual, 0.8 is 80 %).
     `initial_volatility` is the annual volatility at the start; without it the start is drawn from the long-run law.
 
+    With `debt`, that is the law of the collateral, and the debt is in another volatile asset; prices, and all amounts, are in units
+    of it.
+
     With `replay`, a file of candles next to the job, prices are those of the market `symbol` in that file, from `from` (without it,
     the file's first bar) over the horizon, or to `to`; model or volatility then only say which volatility is usual."""
 
@@ -41,6 +59,7 @@ class MarketSection(Section):
     symbol: str | None = None
     from_: Moment | None = Field(default=None, alias="from")
     to: Moment | None = None
+    debt: DebtSection | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "MarketSection":
@@ -60,6 +79,8 @@ class MarketSection(Section):
             raise ValueError(f"`{'`, `'.join(needless)}` belong to a `replay`, and there is none; remove or add it")
         if self.replay is not None and self.initial_volatility is not None:
             raise ValueError("`initial_volatility` has no meaning in a `replay`, which knows its own; remove it")
+        if self.replay is not None and self.debt is not None:
+            raise ValueError("a `replay` is of one price; replay candles of the pair itself and remove `debt`")
         if self.to is not None and self.from_ is None:
             raise ValueError("`to` needs `from`; add it")
         if self.to is not None and self.from_ is not None and self.to <= self.from_:

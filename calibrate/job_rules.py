@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from calibrate.job_guards import GuardsSection, MarkParts
 from calibrate.section import NotNegative, Positive, Section, Share
 
 
@@ -176,11 +177,25 @@ class AuctionSection(Section):
 
 
 class TriggerSection(Section):
-    """Accounts are judged at the `oracle` price or that of the `market`, and `extra_bps` of notional (fees, a keeper's reward)
-    are asked for on top of the maintenance margin."""
+    """Accounts are judged at the `oracle` price, that of the `market`, or a `mark` price; and `extra_bps` of notional (fees, a
+    keeper's reward) are asked for on top of the maintenance margin. A mark price is the median of `mark_of`; the basis in it is an
+    exponential average over `mark_basis_s` of how far the market is from the oracle."""
 
-    price: Literal["oracle", "market"] = "oracle"
+    price: Literal["oracle", "market", "mark"] = "oracle"
     extra_bps: NotNegative = 0.0
+    mark_of: MarkParts | None = None
+    mark_basis_s: Positive | None = None
+
+    @model_validator(mode="after")
+    def _fits_price(self) -> "TriggerSection":
+        parts = self.mark_of or []
+        if (self.price == "mark") != bool(parts):
+            raise ValueError('`mark_of` belongs to price = "mark", and that needs it')
+        if len(set(parts)) < len(parts):
+            raise ValueError("`mark_of` names a price twice; name each once")
+        if ("oracle-and-basis" in parts) != (self.mark_basis_s is not None):
+            raise ValueError("`mark_basis_s` belongs to `oracle-and-basis` in `mark_of`, and that needs it")
+        return self
 
 
 class MarginCallSection(Section):
@@ -208,6 +223,7 @@ class VenueRules(Section):
     margin_calls: MarginCallSection | None = None
     auction: AuctionSection | None = None
     batch_s: Positive | None = None
+    guards: GuardsSection | None = None
 
     @model_validator(mode="after")
     def _fit_together(self) -> "VenueRules":

@@ -387,8 +387,8 @@ def solve(
     """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
 
     Screening and search alternate: a search ends where it has moved so far that other paths may matter, and the last one where
-    nothing more is to be gained and no path that is insolvent at the solution was left out. A start `nearby` saves the first, rough search; one whose paths are
-    `known`, where the last call on this sample ended, the first screening too.
+    nothing more is to be gained and no path that is insolvent at the solution was left out. A start `nearby` saves the first,
+    rough search; one whose paths are `known`, where the last call on this sample ended, the first screening too.
     """
     problem = sample.problem
     targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening

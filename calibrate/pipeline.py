@@ -43,12 +43,13 @@ from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.rare_events import DEFENSIVE_SHARE, Chosen
 from calibrate.recommend import Effort, Recommendation, recommend
+from calibrate.remarks import remarks
 from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
 from calibrate.sensitivity import STEP_FROM_NONE, Sensitivity, sensitivities
 from calibrate.settling import reach_of, settling
 from calibrate.shocks import derived_seed
-from calibrate.simulate import Scenario
+from calibrate.simulate import Sample, Scenario
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
 from calibrate.venue_rules import incumbent_of
 from calibrate.wording import parameter_unit
@@ -96,7 +97,7 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         recommendation = recommend(problem, effort_of(job), listener)
         certified_at = recommendation.solution.parameters(problem) if recommendation.certificate else None
 
-        incumbent = _metrics_json(job, assembled, assembled.incumbent, listener, "incumbent")
+        incumbent, _ = _measured_json(job, assembled, assembled.incumbent, listener, "incumbent")
         metrics = {"incumbent": incumbent}
         drivers: list[Sensitivity] = []
         if recommendation.certificate is not None and certified_at is not None:
@@ -137,7 +138,8 @@ def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> 
     assembled = assemble(loaded)
     parameters = assembled.incumbent if policy is None else read_policy(policy, loaded, assembled)
     seed = None if policy is None else (read_json(policy).get("certificate") or {}).get("seed")
-    return _metrics_json(loaded.job, assembled, parameters, listener, "simulating", seed=seed)
+    found, sample = _measured_json(loaded.job, assembled, parameters, listener, "simulating", seed=seed)
+    return found | remarks(loaded.job, assembled, parameters, sample, listener, seed=found["seed"])
 
 
 def frontier_job(loaded: LoadedJob, output: Path, listener: Listener) -> Swept:
@@ -274,9 +276,10 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
 # --- what is written ------------------------------------------------------------------------------------------------------
 
 
-def _metrics_json(
+def _measured_json(
     job: Job, assembled: Assembled, parameters: Parameters, listener: Listener, stage: str, *, seed: int | None = None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Sample]:
+    """Metrics under a policy, and the sample that they are of."""
     seed = derived_seed(job.simulation.seed, "certificate", 1) if seed is None else int(seed)
     sample, _ = measured(
         assembled.scenario,
@@ -289,9 +292,9 @@ def _metrics_json(
         listener=listener,
         tail_level=job.simulation.tail_level,
     )
-    return _as_json(job, assembled, metrics_of(sample, job.simulation.tail_level), sample.paths, seed) | {
-        "policy": policy_in_human_units(parameters.policy)
-    }
+    metrics = metrics_of(sample, job.simulation.tail_level)
+    content = _as_json(job, assembled, metrics, sample.paths, seed)
+    return content | {"policy": policy_in_human_units(parameters.policy)}, sample
 
 
 def _as_json(job: Job, assembled: Assembled, metrics: dict[str, Estimate], paths: int, seed: int) -> dict[str, Any]:

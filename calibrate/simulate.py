@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from calibrate.book import Book
 from calibrate.closes import execution_at
 from calibrate.compiled import computed_once
+from calibrate.events import NOTHING, Event, Happening, begins_of, happening
 from calibrate.front import (
     closed_falsely,
     deleveraged,
@@ -29,25 +30,27 @@ from calibrate.front import (
     step_fronts,
 )
 from calibrate.front_state import FrontState, MarketNow, start_fronts
+from calibrate.judging import judged
 from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied, watched
 from calibrate.liquidity import Flow, Liquidity
-from calibrate.market.market import Market, MarketState
+from calibrate.market.market import Market, MarketState, jumped
 from calibrate.market.model import StepShocks, relative_likelihood
-from calibrate.oracle import ContinuousOracle, Oracle, OracleState, StepOfPrice
+from calibrate.oracle import NOTHING_DRAWN, ContinuousOracle, Oracle, StepOfPrice, Within
 from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
 from calibrate.policy import Parameters, Policy, with_values
 from calibrate.processes import current_crew
 from calibrate.rise_windows import Window
 from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, path_ids, seed_words, shocks_of_steps
+from calibrate.sources import SourceShocks
 from calibrate.spread import in_order
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 
 
 class Scenario(eqx.Module):
-    """Everything that is simulated but the policy: the world and the venue's rules, and the time grid (`dt` in years); and within
-    which windows rises of the margin are watched."""
+    """Everything that is simulated but the policy: the world and the venue's rules, and the time grid (`dt` in years); within
+    which windows rises of the margin are watched; and what happens when, beside the world's usual course."""
 
     market: Market
     oracle: Oracle
@@ -57,6 +60,7 @@ class Scenario(eqx.Module):
     dt: Scalar
     steps: int = eqx.field(static=True)
     rise_windows: tuple[Window, ...] = eqx.field(static=True, default=())
+    events: tuple[Event, ...] = ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -111,7 +115,7 @@ class PathState(NamedTuple):
 
     market: MarketState
     flow: Flow
-    oracle: OracleState
+    oracle: Any
     seen: PerPath
     variance_rate: PerPath
     fronts: FrontState
@@ -119,6 +123,7 @@ class PathState(NamedTuple):
     margin: PerPath
     tally: Tally
     log_likelihood: PerPath | None
+    basis: PerPath | None = None
 
 
 def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tuple[PathState, PerPath | CohortPath]:
@@ -140,6 +145,7 @@ def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tupl
         margin=margin,
         tally=start_tally(scenario.venue, scenario.rise_windows, normal),
         log_likelihood=None if world.jump_rate_scale is None else zero,
+        basis=None if scenario.venue.trigger is None or scenario.venue.trigger.mark is None else zero,
     )
     return state, scale
 
@@ -151,15 +157,22 @@ def step(
     state: PathState,
     index: Index,
     shocks: StepShocks,
-    within: tuple[PerPath | None, PerPath | None] = (None, None),
+    within: Within = NOTHING_DRAWN,
+    now: Happening = NOTHING,
 ) -> PathState:
-    """One time step, from the shocks to the losses; `within` are the uniforms that draw the extremes inside the step."""
+    """One time step, from the shocks to the losses; `now` is what happens in it."""
     policy, world = parameters
     dt, venue, liquidity = scenario.dt, scenario.venue, scenario.liquidity
 
     market, move = scenario.market.step(state.market, shocks, dt, world.volatility_scale)
+    if now.jump is not None:
+        market, move = jumped(market, move, now.jump)
     flow = liquidity.fade(state.flow, dt)
     depth = liquidity.depth_now(move.log_volatility, world.depth_scale * move.depth_multiplier)
+    if now.depth is not None:
+        depth = depth * now.depth
+    if now.gas is not None:
+        venue = eqx.tree_at(lambda v: v.gas, venue, venue.gas * now.gas)
     displacement = liquidity.displacement(flow.total, depth)
     log_mid = market.log_price - displacement
     mid = jnp.exp(log_mid)
@@ -169,12 +182,16 @@ def step(
         before_jump=log_mid - move.jump,
         end=log_mid,
         variance=move.volatility**2 * dt,
-        low_uniform=within[0],
-        high_uniform=within[1],
+        low_uniform=within.low_uniform,
+        high_uniform=within.high_uniform,
         log_volatility=move.log_volatility,
         crash=move.crash,
+        frozen=now.frozen,
+        displaced=now.displaced,
+        sources=within.sources,
     )
-    oracle, view = scenario.oracle.step(state.oracle, price, index, dt)
+    oracle, view = scenario.oracle.step(state.oracle, price.shown(), index, dt)
+    by, paused, basis = judged(venue, view, log_mid, state.basis, index, now)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
     margin = computed_once(
         lambda: venue.margin.next_maintenance(policy, variance_rate, state.margin, dt), variance_rate
@@ -182,9 +199,18 @@ def step(
 
     fronts, closes = step_fronts(
         state.fronts,
-        view,
+        by,
         margin,
-        MarketNow(mid, market.log_price, depth, flow.total, flow.fading, move.log_volatility, view.log_price),
+        MarketNow(
+            mid,
+            market.log_price,
+            depth,
+            flow.total,
+            flow.fading,
+            move.log_volatility,
+            view.log_price,
+            paused=paused,
+        ),
         index,
         scale,
         dt,
@@ -201,7 +227,7 @@ def step(
     fronts, sold = deleveraged(scenario.book, fronts, payments, closes.sold, mid)
     flow = market_after(liquidity, flow, sold)
     likelihood = None if state.log_likelihood is None else state.log_likelihood + relative_likelihood(shocks)
-    return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally, likelihood)
+    return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally, likelihood, basis)
 
 
 def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt: Scalar) -> PerPath:
@@ -262,21 +288,23 @@ def outcomes(
     draws, draw = sampling.start(seed, ids, scenario.dtype)
     state, scale = start(scenario, parameters, draws)
     continuous, needs = isinstance(scenario.oracle, ContinuousOracle), scenario.market.needs
-    block = sampling.block_length(scenario.steps)
+    block, begins = sampling.block_length(scenario.steps), begins_of(scenario.events, seed, ids)
 
     def run_block(carry: Carry, number: Index) -> tuple[Carry, tuple[PerPath, PerPath] | None]:
         steps = block * number + jnp.arange(block)
         words = seed, ids, steps.astype(jnp.uint32), scenario.dtype
         shocks = shocks_of_steps(*words, continuous=continuous, needs=needs)
+        of_sources = scenario.oracle.shocks(*words)
 
-        def run_step(carry: Carry, step_and_shocks: tuple[Index, Shocks]) -> tuple[Carry, None]:
-            (state, draw), (index, made) = carry, step_and_shocks
+        def run_step(carry: Carry, of_step: tuple[Index, Shocks, SourceShocks | None]) -> tuple[Carry, None]:
+            (state, draw), (index, made, sources) = carry, of_step
             law = scenario.market.jump_law(state.market, scenario.dt, parameters.world.jump_rate)
             drawn, draw = sampling.step(draw, number, made, lax.stop_gradient(law))
-            within = (made.low_uniform, made.high_uniform)
-            return (step(scenario, parameters, scale, state, index, drawn._replace(law=law), within), draw), None
+            within = Within(made.low_uniform, made.high_uniform, sources)
+            now = happening(scenario.events, begins, index)
+            return (step(scenario, parameters, scale, state, index, drawn._replace(law=law), within, now), draw), None
 
-        (state, draw), _ = lax.scan(run_step, carry, (steps, shocks))
+        (state, draw), _ = lax.scan(run_step, carry, (steps, shocks, of_sources))
         draw, sums = sampling.end_of_block(draw)
         return (state, draw), sums
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from brute_force_pipe import Feed, Now, Occurrence, SourceRule, events_at, mark_of
 
 SUMS = (
     "liquidated",
@@ -135,6 +136,19 @@ class Rules:
     deleverages_by_rank: bool = False
     deleverages_at_mark: bool = False
     gate_years: float = 0.0  # for how long nobody may withdraw after others had to bear a loss
+    # 10. Events; sources, averages and clamps of the oracle; guards (None: none); parts of a mark price
+    events: tuple[Occurrence, ...] = ()
+    sources: tuple[SourceRule, ...] = ()
+    quorum: int = 1
+    by_mean: bool = False
+    twap_steps: int = 0
+    ema_weight: float = 0.0
+    clamp: float = math.inf
+    stale_after_steps: int | None = None
+    stale_falls_back: bool = False
+    widest_gap: float = math.inf
+    mark: tuple[str, ...] = ()
+    mark_weight: float = 0.0
     # 8. Windows within which rises of the margin are watched: their names and steps
     rise_windows: tuple[tuple[str, int], ...] = ()
 
@@ -178,16 +192,22 @@ def simulate(
     u: np.ndarray,
     u_low: np.ndarray | None = None,
     u_high: np.ndarray | None = None,
+    *,
+    event_u: np.ndarray | None = None,
+    source_z: np.ndarray | None = None,
+    source_u: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Outcomes by name, one entry per path. `z0` is [path]; the other random numbers are [step, path]."""
+    """Outcomes by name, one entry per path. `z0` is [path]; the other random numbers are [step, path], of events [event, path] and
+    of sources [step, source, path]."""
     if rules.oracle not in ("exact", "push", "continuous"):
         raise ValueError(f"oracle is {rules.oracle!r}; expected 'exact', 'push' or 'continuous'")
     if rules.oracle == "continuous" and (u_low is None or u_high is None):
         raise ValueError("a continuous oracle needs u_low and u_high")
     steps = {"z1": z1, "z2": z2, "u": u, "u_low": u_low, "u_high": u_high}
+    steps |= {"event_u": event_u, "source_z": source_z, "source_u": source_u}
     outcomes = []
     for path in range(len(z0)):
-        of_path = {name: None if array is None else array[:, path] for name, array in steps.items()}
+        of_path = {name: None if array is None else array[..., path] for name, array in steps.items()}
         outcomes.append(follow_path(rules, accounts, Draws(z0=float(z0[path]), **of_path)))
     return {name: np.array([outcome[name] for outcome in outcomes]) for name in outcomes[0]}
 
@@ -201,6 +221,13 @@ class Draws(NamedTuple):
     u: np.ndarray
     u_low: np.ndarray | None
     u_high: np.ndarray | None
+    event_u: np.ndarray | None
+    source_z: np.ndarray | None
+    source_u: np.ndarray | None
+
+    def of_sources(self, t: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        normals, uniforms = (None if drawn is None else drawn[t - 1] for drawn in (self.source_z, self.source_u))
+        return normals, uniforms
 
 
 def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, float | bool]:
@@ -211,21 +238,24 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
     margin = Margin(rules, market.log_volatility, accounts)
     book = Book(accounts, steps=len(draws.z1), requirement=accounts.initial(margin.maintenance, rules.initial_ratio))
     ledger = Ledger(rules)
-    allowance = rules.close_cap
+    allowance, basis = rules.close_cap, 0.0
     for t in range(1, len(draws.z1) + 1):
+        now = events_at(rules.events, draws.event_u, t)
         log_volatility = market.log_volatility
-        depth = rules.depth * math.exp(-rules.depth_exponent * log_volatility)
-        market.move(draws.z1[t - 1], draws.z2[t - 1], draws.u[t - 1])
+        depth = rules.depth * math.exp(-rules.depth_exponent * log_volatility) * now.depth
+        market.move(draws.z1[t - 1], draws.z2[t - 1], draws.u[t - 1], now.jump)
         liquidity.decay()
         displacement = liquidity.displacement(depth)
         log_price = market.log_price - displacement
 
-        oracle.look(log_price, log_volatility)
+        oracle.look(log_price, log_volatility, now, *draws.of_sources(t))
         ledger.mark_price = math.exp(oracle.seen)
         margin.update(oracle.seen - oracle.seen_before)
         low = high = oracle.seen
         if rules.oracle == "continuous":
             low, high = extremes(market, displacement, draws.u_low[t - 1], draws.u_high[t - 1])
+            low, high = (oracle.seen,) * 2 if now.frozen else (low + now.displaced, high + now.displaced)
+        low, high, basis, paused = judged(rules, oracle, log_price, basis, low, high)
         required = book.maintenance(margin.maintenance)
         if rules.trigger_at_market:
             low = high = log_price
@@ -234,14 +264,19 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
 
         price = math.exp(log_price)
         eligible = book.may_be_closed(t, rules.keeper_delay_steps, rules.recheck) & (t % rules.batch_steps == 0)
+        eligible &= not (paused or now.away)
         if rules.auction:
             book.offer(t, rules, eligible, price, oracle.seen)
             asked = book.top + book.side * np.array(rules.auction)[np.where(book.offered, t - book.offered_at, 0)]
             worth = {
-                side: side * (market.log_price - asked) - rules.half_spread - gas_at(rules, log_volatility)
+                side: side * (market.log_price - asked) - rules.half_spread - now.gas * gas_at(rules, log_volatility)
                 for side in (1, -1)
             }
-            closed = sum(taken(book, side, liquidity.sold_at(side, depth, worth[side]), price) for side in (1, -1))
+            takers = () if paused or now.away else (1, -1)
+            closed = sum(
+                (taken(book, side, liquidity.sold_at(side, depth, worth[side]), price) for side in takers),
+                np.zeros_like(book.open_share),
+            )
             whole = np.ones_like(closed)
             net_sold = float(np.sum(book.side * closed)) * price
             taken_over = ledger.settle(
@@ -258,7 +293,7 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
             wanted = np.where(eligible & (book.side == side), book.open_share, 0.0)
             penalty = float(wanted @ rates / wanted.sum()) if wanted.any() else rules.penalty
             ahead = side * (log_price - oracle.seen)
-            allowed[side] = liquidity.allowed(side, depth, worth_while(rules, penalty, log_volatility, ahead))
+            allowed[side] = liquidity.allowed(side, depth, worth_while(rules, penalty, log_volatility, ahead, now.gas))
         parts = parts_to_close(rules, book, before, required, t)
         allowance = min(allowance + rules.close_cap_refill_per_year * rules.step_years, rules.close_cap)
         closed = book.choose(eligible, price, allowed, parts, allowance)
@@ -298,6 +333,22 @@ def gas_at(rules: Rules, log_volatility: float) -> float:
     return rules.gas * math.exp(rules.gas_exponent * max(log_volatility, 0.0))
 
 
+def judged(
+    rules: Rules, oracle: Oracle, market: float, basis: float, low: float, high: float
+) -> tuple[float, float, float, bool]:
+    """10. The log-prices at which longs and shorts are judged, the average basis, and whether nobody may be closed."""
+    stale = rules.stale_after_steps is not None and oracle.report_age_steps() > rules.stale_after_steps
+    shown = oracle.seen
+    if stale and rules.stale_falls_back:
+        low = high = shown = market
+    paused = stale and not rules.stale_falls_back
+    paused |= abs(shown - market) > rules.widest_gap
+    if rules.mark:
+        basis += rules.mark_weight * (market - shown - basis)
+        low = high = mark_of(rules.mark, shown, basis, market, oracle.feed.price)
+    return low, high, basis, paused
+
+
 def fate(book: Book, margin: Margin, oracle: Oracle) -> dict[str, float]:
     """8. What became of the closed accounts, and which of them would have met maintenance at the end."""
     price = math.exp(oracle.seen)
@@ -321,12 +372,12 @@ def penalty_rates(rules: Rules, book: Book, closing_price: np.ndarray, required:
     return rules.penalty + max(rules.bonus_highest - rules.penalty, 0.0) * depth
 
 
-def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: float) -> float:
+def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: float, gas: float) -> float:
     """6. By how much closes may move the price; `ahead` is how much better the market is for the close than the oracle."""
     if rules.fill == "limit":
         return rules.limit + ahead
     reward = min(max(rules.keeper_share * penalty, rules.reward_floor), rules.reward_cap)
-    profit = reward - gas_at(rules, log_volatility)
+    profit = reward - gas * gas_at(rules, log_volatility)
     return profit - rules.half_spread + ahead if rules.fill == "oracle" else profit
 
 
@@ -367,7 +418,7 @@ class Market:
         self.sigma = 0.0
         self.jump = 0.0
 
-    def move(self, z1: float, z2: float, u: float) -> None:
+    def move(self, z1: float, z2: float, u: float, jump: float = 0.0) -> None:
         rules, dt, y = self.rules, self.rules.step_years, self.log_volatility
         self.sigma = rules.scale * rules.volatility * math.exp(y)
         jump_probability = min(rules.jumps_per_year * math.exp(rules.jump_volatility_exponent * y) * dt, 1.0)
@@ -376,6 +427,7 @@ class Market:
         diffusion = self.sigma * math.sqrt(dt) * (rho * z2 + math.sqrt(1.0 - rho**2) * z1)
         compensated_drift = (rules.drift - self.sigma**2 / 2.0) * dt - jump_probability * self.mean_relative_jump()
         self.log_price_before = self.log_price
+        self.jump += jump
         self.log_price += compensated_drift + diffusion + self.jump
         k = rules.reversion_per_year
         self.log_volatility = (
@@ -446,10 +498,26 @@ class Oracle:
         self.newest = 0
         self.seen = 0.0
         self.seen_before = 0.0
+        self.feed = Feed(
+            rules.sources, quorum=rules.quorum, by_mean=rules.by_mean, twap=rules.twap_steps, ema=rules.ema_weight
+        )
+        self.made = [0]
 
-    def look(self, log_price: float, log_volatility: float) -> None:
+    def look(
+        self,
+        log_price: float,
+        log_volatility: float,
+        now: Now,
+        normals: np.ndarray | None = None,
+        uniforms: np.ndarray | None = None,
+    ) -> None:
         self.seen_before = self.seen
-        self.reports.append(self.next_report(log_price))
+        shown, fresh = self.feed.look(log_price, now, normals, uniforms)
+        fresh = fresh and not now.frozen
+        last, self.fresh = self.reports[-1], fresh
+        report, most = self.next_report(shown), self.rules.clamp
+        self.made.append(len(self.reports) if self.fresh else self.made[-1])
+        self.reports.append(report if abs(report - last) <= most else last + math.copysign(most, report - last))
         arrived = len(self.reports) - 1 - self.delay_steps(log_volatility)
         self.newest = max(self.newest, arrived)
         self.seen = self.reports[self.newest]
@@ -462,16 +530,22 @@ class Oracle:
         longest = rules.longest_oracle_delay_steps
         return grown if longest is None else min(grown, longest)
 
+    def report_age_steps(self) -> int:
+        """How many steps ago the report was made that is seen now."""
+        return len(self.reports) - 1 - self.made[self.newest]
+
     def next_report(self, log_price: float) -> float:
+        """What is reported; `fresh` says before whether there may be a report, and after whether there was one."""
         rules = self.rules
         if rules.oracle != "push":
-            return log_price
+            return log_price if self.fresh else self.reports[-1]
         self.age_steps += 1
-        if self.beat() or abs(log_price - self.reports[-1]) >= rules.deviation:
-            if rules.heartbeat_restarts:
-                self.age_steps = 0
-            return log_price
-        return self.reports[-1]
+        self.fresh &= self.beat() | (abs(log_price - self.reports[-1]) >= rules.deviation)
+        if not self.fresh:
+            return self.reports[-1]
+        if rules.heartbeat_restarts:
+            self.age_steps = 0
+        return log_price
 
     def beat(self) -> bool:
         """Whether the heartbeat has run out. A clock counts its beats from the start, to the nearest step."""

@@ -11,24 +11,40 @@ import brute_force
 import jax
 import jax.numpy as jnp
 import numpy as np
+from brute_force_pipe import Occurrence
 from drawn import drawn
 from markets import LOG_OU_KOU, constant_market, log_ou_kou
 
 from calibrate.book import Book, Density
 from calibrate.delay import delay_of
+from calibrate.events import (
+    Depeg,
+    DepthCollapse,
+    Event,
+    GasSpike,
+    KeeperOutage,
+    Manipulation,
+    OracleFreeze,
+    When,
+    event_uniform,
+)
 from calibrate.liquidity import Liquidity
 from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
+from calibrate.oracle_pipe import Exponential, OraclePipe, TimeWeighted
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.rise_windows import Window
 from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 from calibrate.simulate import Scenario
+from calibrate.sources import Noise, Outages, Sources
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
 from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import BufferClose, CloseCap, Dust, FractionClose, PartialClose, TargetClose
+from calibrate.venue.guards import Guards
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
+from calibrate.venue.mark import Mark
 from calibrate.venue.schedule import SizeSchedule
 from calibrate.venue.trigger import MarginCalls, Trigger
 
@@ -195,11 +211,13 @@ class Case:
                 auction=Auction(f(r.auction), None if r.auction_most == np.inf else f(r.auction_most))
                 if r.auction
                 else None,
+                guards=self._guards(f),
             )
             book = self.book.continuum(self.dtype)
             windows = tuple(Window(*window) for window in r.rise_windows)
             market, oracle = self._market(f), self._oracle(f)
-            return Scenario(market, oracle, liquidity, book, venue, f(r.step_years), self.steps, windows)
+            events = tuple(of_rules(occurrence, f) for occurrence in r.events)
+            return Scenario(market, oracle, liquidity, book, venue, f(r.step_years), self.steps, windows, events)
 
     def _backstop(self, f) -> Backstop | None:
         """Each layer only where the rules give it money, as a venue without it has none."""
@@ -228,7 +246,16 @@ class Case:
 
     def _trigger(self, f) -> Trigger | None:
         r = self.rules
-        return Trigger(f(r.trigger_extra), r.trigger_at_market) if r.trigger_extra or r.trigger_at_market else None
+        if not (r.trigger_extra or r.trigger_at_market or r.mark):
+            return None
+        return Trigger(f(r.trigger_extra), r.trigger_at_market, Mark(f(r.mark_weight), r.mark) if r.mark else None)
+
+    def _guards(self, f) -> Guards | None:
+        r = self.rules
+        if r.stale_after_steps is None and r.widest_gap == np.inf:
+            return None
+        stale = None if r.stale_after_steps is None else jnp.int32(r.stale_after_steps)
+        return Guards(stale, None if r.widest_gap == np.inf else f(r.widest_gap), r.stale_falls_back)
 
     def _incentive(self, f) -> Incentive | None:
         """Each part only where the rules make something of it."""
@@ -252,14 +279,37 @@ class Case:
         return log_ou_kou(**fields, initial_log_volatility=start)
 
     def _oracle(self, f) -> Oracle:
+        r, publication = self.rules, self._publication(f)
+        sources, average = self._sources(f), None
+        if r.twap_steps:
+            average = TimeWeighted(delay_of(r.twap_steps))
+        elif r.ema_weight:
+            average = Exponential(f(r.ema_weight))
+        return publication if sources is None and average is None else OraclePipe(publication, sources, average)
+
+    def _publication(self, f) -> Oracle:
         r = self.rules
+        clamp, dated = None if r.clamp == np.inf else f(r.clamp), r.stale_after_steps is not None
         if r.oracle == "exact":
-            return ExactOracle(delay_of(r.oracle_delay_steps))
+            return ExactOracle(delay_of(r.oracle_delay_steps), clamp, dated)
         if r.oracle == "push":
             growth = f(r.oracle_delay_exponent) if r.oracle_delay_exponent else None
             delay = delay_of(r.oracle_delay_steps, growth=growth, longest=r.longest_oracle_delay_steps or 0)
-            return PushOracle(f(r.deviation), f(r.heartbeat_years), delay, r.heartbeat_restarts)
-        return ContinuousOracle(delay_of(0))
+            return PushOracle(f(r.deviation), f(r.heartbeat_years), delay, r.heartbeat_restarts, clamp, dated)
+        return ContinuousOracle(delay_of(0), dated)
+
+    def _sources(self, f) -> Sources | None:
+        r = self.rules
+        if not r.sources:
+            return None
+        column = lambda name: f([getattr(source, name) for source in r.sources])  # noqa: E731
+        return Sources(
+            column("weight"),
+            Noise(column("noise"), column("kept")) if any(s.noise for s in r.sources) else None,
+            Outages(column("goes"), column("stays")) if any(s.goes for s in r.sources) else None,
+            r.quorum,
+            r.by_mean,
+        )
 
     def parameters(self) -> Parameters:
         r = self.rules
@@ -278,7 +328,29 @@ class Case:
             steps = jnp.arange(self.steps, dtype=jnp.uint32)
             shocks = shocks_of_steps(key, ids, steps, np.dtype(np.float64), continuous=True)
             start = np.asarray(start_draws(key, ids, np.dtype(np.float64))[0])
-        return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *drawn(shocks))
+            times = [event_uniform(key, ids, number) for number in range(len(self.rules.events))]
+            made = self._oracle(lambda value: jnp.asarray(value, self.dtype)).shocks(
+                key, ids, steps, np.dtype(np.float64)
+            )
+        of_sources = (None, None) if made is None else (None if a is None else np.asarray(a) for a in made)
+        source_z, source_u = of_sources
+        more = {"event_u": np.array(times) if times else None, "source_z": source_z, "source_u": source_u}
+        return brute_force.simulate(self.rules, self.book.accounts(accounts), start, *drawn(shocks), **more)
+
+
+def of_rules(occurrence: Occurrence, f) -> Event:
+    o = occurrence
+    when = When(None if o.begin is None else jnp.int32(o.begin), jnp.int32(o.steps), jnp.int32(o.places))
+    if o.kind == "manipulation":
+        return Manipulation(when, f(o.size), o.source)
+    if o.kind == "depeg":
+        return Depeg(when, f(o.size), jnp.int32(o.recovery))
+    plain = {"keeper_outage": KeeperOutage, "oracle_freeze": OracleFreeze}
+    return (
+        plain[o.kind](when)
+        if o.kind in plain
+        else {"depth_collapse": DepthCollapse, "gas_spike": GasSpike}[o.kind](when, f(o.size))
+    )
 
 
 def switched_off(

@@ -46,12 +46,14 @@ class Jumps(eqx.Module):
 
 class Market(eqx.Module):
     """A market model. Prices are expected to grow at `drift`, annual. Every step takes a `scale` that multiplies diffusive
-    volatility and jump sizes alike: the level of all risk, 1 by default."""
+    volatility and jump sizes alike: the level of all risk, 1 by default. `moves` multiplies them too: how far this price moves
+    where the parts describe another one (None: as far)."""
 
     volatility: Volatility
     drift: Scalar
     jumps: Jumps | None = None
     regimes: Regimes | None = None
+    moves: Scalar | None = None
 
     @property
     def needs(self) -> Needs:
@@ -78,6 +80,7 @@ class Market(eqx.Module):
 
     def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
         """The state one step of `dt` years later, and what happened in it."""
+        scale = scale if self.moves is None else scale * self.moves
         level, regime = self.volatility.log_level(state.volatility), self._regime(state)
         volatility, diffusion = self.volatility.step(
             state.volatility, shocks, self.drift, dt, scale * regime.volatility
@@ -99,6 +102,7 @@ class Market(eqx.Module):
 
     def variance_rate(self, state: MarketState, scale: Scalar) -> PerPath:
         """Expected annual variance of log-returns, diffusion and jumps, from this state."""
+        scale = scale if self.moves is None else scale * self.moves
         regime = self._regime(state)
         rate = regime.volatility**2 * self.volatility.variance_rate(state.volatility)
         if self.jumps is not None:
@@ -116,3 +120,8 @@ class Market(eqx.Module):
 
     def _arrival_at_start(self, zero: PerPath) -> State:
         return () if self.jumps is None else self.jumps.arrival.start(zero)
+
+
+def jumped(state: MarketState, move: MarketMove, by: PerPath) -> tuple[MarketState, MarketMove]:
+    """The same step with a jump more at its end, which comes from outside the model."""
+    return state._replace(log_price=state.log_price + by), move._replace(jump=move.jump + by)

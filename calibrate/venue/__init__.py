@@ -13,6 +13,7 @@ from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop
 from calibrate.venue.close import CloseCap, PartialClose
+from calibrate.venue.guards import Guards
 from calibrate.venue.incentive import Incentive
 from calibrate.venue.schedule import SizeSchedule
 from calibrate.venue.trigger import MarginCalls, Trigger
@@ -40,6 +41,7 @@ class Venue(eqx.Module):
     calls: MarginCalls | None = None
     auction: Auction | None = None
     batch: Index | None = None
+    guards: Guards | None = None
 
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""

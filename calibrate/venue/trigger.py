@@ -10,14 +10,16 @@ import equinox as eqx
 
 from calibrate.delay import Delay
 from calibrate.units import Scalar
+from calibrate.venue.mark import Mark
 
 
 class Trigger(eqx.Module):
     """`extra` is asked for on top of the maintenance margin (a fraction of notional); with `at_market` accounts are judged at the
-    market price of the step, which no oracle delays."""
+    market price of the step, which no oracle delays; with a `mark` at that."""
 
     extra: Scalar
     at_market: bool = eqx.field(static=True, default=False)
+    mark: Mark | None = None
 
 
 class MarginCalls(eqx.Module):
