@@ -28,8 +28,8 @@ def fit(
     family: Annotated[
         list[str] | None,
         typer.Option(
-            help="log-ou-kou, constant, merton, kou, regimes, garch, gjr-garch or filtered-historical; with --compare "
-            "several, each after a --family of its own.",
+            help="log-ou-kou, log-ou-two-factor, heston, constant, merton, kou, hawkes, regimes, garch, gjr-garch or "
+            "filtered-historical; with --compare several, each after a --family of its own.",
             show_default="log-ou-kou; with --compare all",
         ),
     ] = None,
