@@ -1,6 +1,7 @@
 """Returns of any fitted model as the engine simulates them: a forecast from where the model stands, or a long history.
 
-Steps are a bar for models of bars, and at most a quarter of an hour for all others, of which each has one jump at most.
+Steps are a bar for models of bars, five minutes where jumps come in clusters, since a step has one jump at most, and at most a
+quarter of an hour for all others.
 """
 
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from calibrate.units import DAYS_PER_YEAR, SECONDS_PER_YEAR, Index
 
 SINGLE = np.dtype(np.float32)
 HISTORY_YEARS = 1.0  # of each of the histories that make a long one
+CLUSTER_STEP_S = 300.0
 SHORT_DAYS = 60.0  # of each where a search simulates many times: wide and short is quicker
 
 
@@ -37,7 +39,9 @@ class Start(NamedTuple):
 
 def steps_per_bar(model: ModelFile, bar_s: float) -> int:
     """How many steps a bar is simulated in."""
-    return 1 if "bar_s" in model.parameters else max(1, int(np.ceil(bar_s / STEP_S)))
+    if "bar_s" in model.parameters:
+        return 1
+    return max(1, int(np.ceil(bar_s / (CLUSTER_STEP_S if model.parts.arrival == "self-exciting" else STEP_S))))
 
 
 def simulated_closes(

@@ -140,10 +140,12 @@ def _log_normal(
 def follow_hawkes(estimate: Estimate, candles: Candles) -> Known:
     """The excitement that makes the filter's expected number of jumps in the next bar. A gap counts as a bar that tells nothing."""
     bar = candles.interval_s / SECONDS_PER_YEAR
-    parameters = {name: jnp.asarray(value) for name, value in estimate.parameters.items()}
-    returns = np.concatenate([[np.nan], window_returns(candles, 1)])
-    expected = np.asarray(jax.jit(lambda values: excited(parameters, values[None], bar).expected[0])(returns))
-    law = recursion(estimate.parameters, bar)
+    returns = np.concatenate([[np.nan], window_returns(candles, 1)])[None]
+    with jax.enable_x64(True):
+        parameters = {name: jnp.asarray(value) for name, value in estimate.parameters.items()}
+        found = jax.jit(lambda values: excited(parameters, values, bar).expected)(returns)
+        law = recursion(estimate.parameters, bar)
+    expected = np.asarray(found)[0]
     rate, ratio = estimate.parameters["jumps_per_year"], estimate.parameters["jump_branching_ratio"]
     excitement = (expected - float(law.usual)) / float(law.time_above) + ratio * rate
     return Known(np.zeros_like(expected), np.zeros_like(expected), excitement=np.maximum(excitement, 0.0))

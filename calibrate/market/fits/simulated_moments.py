@@ -16,7 +16,7 @@ from calibrate.market.fits.estimate import Estimate, FamilyFit, Task
 from calibrate.market.fits.search import Space
 from calibrate.market.moments import SECONDS_PER_YEAR, Moments
 from calibrate.market.simulated import short_histories_moments
-from calibrate.market.targets import Targets, rounded
+from calibrate.market.targets import BLOCK_DAYS, Targets, rounded
 from calibrate.shocks import derived_seed
 
 # A model's moments on random numbers that stay the same, as a function of its parameters.
@@ -99,8 +99,8 @@ def fit_moments(
 ) -> Estimate:
     """Several starts on a short history; from the best of their ends on to the full one, by default sixteen times as long as the
     candles, between 20 and 80 years. `misfit_of` takes the length of a history in years and the number of its random numbers."""
-    candles = task.candles
-    years = float(candles.ts[-1] - candles.ts[0]) / 1000 / SECONDS_PER_YEAR
+    spans_s = np.diff(task.candles.ts) / 1000
+    years = float(spans_s[spans_s <= BLOCK_DAYS * 86_400].sum()) / SECONDS_PER_YEAR  # a longer gap is between windows of data
     length = task.simulated_years or min(max(16 * years, 20.0), 80.0)
     short, searches = misfit_of(length / 3, 2), starts + 1
     ends = []
