@@ -4,7 +4,8 @@ An elasticity of 7 to the volatility level means: one per cent more volatility, 
 parameters, volatility level and depth are differentiated through the simulation (kernel estimator on the signed distance);
 delays are whole steps, so their effect is a central difference of one step on common random numbers. More jumps move no path but
 make others likelier: to the slope along the path comes the derivative of the likelihood of the jumps that came. Only paths near
-insolvency, or beyond it, carry information; they are found among the paths of the certificate and simulated again from their numbers.
+insolvency, or beyond it, carry information; they are found among the paths of the certificate and simulated again from their
+numbers.
 """
 
 from typing import NamedTuple

@@ -87,9 +87,7 @@ def two_factor_returns(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Log-volatility that is the sum of two Ornstein-Uhlenbeck processes, by Euler's rule; and that sum as each hour begins."""
     dt = BAR / FINE
-    speed, spread, part = (
-        np.array(x)[:, None] for x in (np.log(2) * 365 / np.array(half_life_days), sd, leverage)
-    )
+    speed, spread, part = (np.array(x)[:, None] for x in (np.log(2) * 365 / np.array(half_life_days), sd, leverage))
     level = spread * rng.standard_normal((2, STRETCHES))
     returns, begun = np.zeros((count, STRETCHES)), np.empty((count, STRETCHES))
     for step in range(count * FINE):
@@ -104,7 +102,13 @@ def two_factor_returns(
 
 
 def heston_returns(
-    rng: np.random.Generator, count: int, *, volatility: float, half_life_days: float, of_variance: float, leverage: float
+    rng: np.random.Generator,
+    count: int,
+    *,
+    volatility: float,
+    half_life_days: float,
+    of_variance: float,
+    leverage: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variance exactly, by its noncentral chi-square law (Cox, Ingersoll and Ross 1985), and returns given where variance went; and
     variance as each hour begins."""

@@ -257,10 +257,10 @@ def test_candles_that_cannot_carry_a_fit_are_refused(made):
         columns = {name: getattr(made, name)[rows] for name in ("ts", "open", "high", "low", "close", "volume")}
         return replace(made, **{**columns, **changes})
 
-    few = fails(part(slice(0, 500)), family="heston")
+    few = fails(part(slice(0, 500)), family="sabr")
     assert "found 500 bars; expected at least 1000" in few
     assert "found 20.8 days of bars; expected at least 30" in few
-    assert "found 'heston'; expected 'log-ou-kou' or 'constant' or 'merton'" in few
+    assert "found 'sabr'; expected 'log-ou-kou' or 'log-ou-two-factor' or 'heston'" in few
     assert "expected a day or less" in fails(part(slice(0, 2000), interval_s=7 * 86_400.0))
     still = fails(part(slice(0, 2000), close=np.full(2000, 5.0)))
     assert "column close: found 0 as the 0.001 quantile of returns" in still

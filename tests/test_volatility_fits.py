@@ -149,7 +149,12 @@ def test_the_chain_of_variance_has_the_moments_of_its_diffusion():
     exact = of_variance**2 / speed * (grid * kept * (1 - kept) + usual * (1 - kept) ** 2 / 2)
     np.testing.assert_allclose(variance[inner], exact[inner], rtol=0.03)
     shape = 2 * speed * usual / of_variance**2
-    assert np.abs(np.cumsum(shares @ walk) - gamma.cdf((grid + np.append(grid[1:], 9e9)) / 2, shape, scale=usual / shape)).max() < 0.02
+    assert (
+        np.abs(
+            np.cumsum(shares @ walk) - gamma.cdf((grid + np.append(grid[1:], 9e9)) / 2, shape, scale=usual / shape)
+        ).max()
+        < 0.02
+    )
 
 
 def hawkes_law():
@@ -192,8 +197,8 @@ def test_the_filter_of_jumps_expects_as_many_as_come(made):
 
 
 def test_forecasts_of_two_factors_start_from_both():
-    """Volatility twice its median as an hour begins: a day later it is what has faded of either factor. Sees 14 % of a variance that
-    would be off by a factor of 2.6 were the factors confused."""
+    """Volatility twice its median as an hour begins: a day later it is what has faded of either factor. Sees 14 % of a variance
+    that would be off by a factor of 2.6 were the factors confused."""
     parameters = TWO_FACTOR | {"drift": 0.0, "fast_half_life_days": 0.25}
     model = FITS["log-ou-two-factor"].file_of(Estimate(parameters, {}))
     paths, both = 40_000, np.log(2.0)

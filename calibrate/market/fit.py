@@ -53,7 +53,8 @@ class Fit:
     """A fitted model with its evidence. Parameters are annual unless their name says otherwise; `standard_errors` are
     in the same units, for what was estimated. `first` and `last` are the opens of the first and last bar (ISO, UTC).
     `notes` say what a reader must know, for example that a parameter ended at the edge of its range. `parts` are the keys of
-    [model] beside the family, `residuals` the history that a model draws from."""
+    [model] beside the family, `residuals` the history that a model draws from, `windows` the periods that the bars are
+    from, if not the whole file."""
 
     family: str
     parameters: dict[str, float]
@@ -72,6 +73,7 @@ class Fit:
     notes: tuple[str, ...] = ()
     parts: dict[str, str] = field(default_factory=dict)
     residuals: np.ndarray | None = None
+    windows: tuple[str, ...] = ()
 
 
 def fit_candles(

@@ -1,12 +1,12 @@
 """Constant volatility with jumps of normal sizes that excite further jumps, by quasi-maximum likelihood.
 
-Neither jumps nor their rate are seen. A filter carries the jumps to be expected in the next bar as a gamma law: their number is then
-negative binomial, a bar's return a mixture of normals over it, and what the return tells of the number moves the law on with the
-exact mean and variance (an assumed-density filter: Maybeck 1982, section 12.7). Where jumps stand out of the diffusion this is the
-likelihood of the process, else close to it. The rate is taken to be ruled by what came before the bar.
+Neither jumps nor their rate are seen. A filter carries the jumps to be expected in the next bar as a gamma law: their number is
+then negative binomial, a bar's return a mixture of normals over it, and what the return tells of the number moves the law on
+with the exact mean and variance (an assumed-density filter: Maybeck 1982, section 12.7). Where jumps stand out of the diffusion
+this is the likelihood of the process, else close to it. The rate is taken to be ruled by what came before the bar.
 
-For the fit every month is a history of its own, from the long-run law on, and all are filtered side by side: a composite likelihood,
-which hardly knows less as long as jumps are forgotten within a month, and takes a fraction of the time.
+For the fit every month is a history of its own, from the long-run law on, and all are filtered side by side: a composite
+likelihood, which hardly knows less as long as jumps are forgotten within a month, and takes a fraction of the time.
 """
 
 import math

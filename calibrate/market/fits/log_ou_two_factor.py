@@ -1,8 +1,8 @@
 """Two factors of log-volatility by simulated moments, on histories of the engine.
 
 The state is followed by Kalman's filter on the logarithm of squared returns (Harvey, Ruiz and Shephard 1994), which are twice
-log-volatility plus the logarithm of a squared normal. It makes nothing of the sign of returns, and takes volatility within a bar for
-that at its start: the fast factor is best followed where its half-life is several bars.
+log-volatility plus the logarithm of a squared normal. It makes nothing of the sign of returns, and takes volatility within a bar
+for that at its start: the fast factor is best followed where its half-life is several bars.
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ def _guesses(task: Task) -> list[dict[str, float]]:
 
 
 def follow_two_factor(estimate: Estimate, candles: Candles) -> Known:
-    """Mean and covariance of both factors at each close; what is handed on is the law of their sum, and of the fast one given it."""
+    """Mean and covariance of both factors at each close; told are the law of their sum, and of the fast one given it."""
     p, bar = estimate.parameters, candles.interval_s / SECONDS_PER_YEAR
     level = np.log(p["volatility"] ** 2 * bar) + LOG_SQUARE_MEAN
     returns = np.concatenate([[np.nan], window_returns(candles, 1)])

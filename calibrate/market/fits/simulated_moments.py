@@ -100,7 +100,9 @@ def fit_moments(
     """Several starts on a short history; from the best of their ends on to the full one, by default sixteen times as long as the
     candles, between 20 and 80 years. `misfit_of` takes the length of a history in years and the number of its random numbers."""
     spans_s = np.diff(task.candles.ts) / 1000
-    years = float(spans_s[spans_s <= BLOCK_DAYS * 86_400].sum()) / SECONDS_PER_YEAR  # a longer gap is between windows of data
+    years = (
+        float(spans_s[spans_s <= BLOCK_DAYS * 86_400].sum()) / SECONDS_PER_YEAR
+    )  # a longer gap is between windows of data
     length = task.simulated_years or min(max(16 * years, 20.0), 80.0)
     short, searches = misfit_of(length / 3, 2), starts + 1
     ends = []
