@@ -271,6 +271,21 @@ def test_candles_that_cannot_carry_a_fit_are_refused(made):
 # --- the shipped models -----------------------------------------------------------------------------------------------
 
 
+STRESSED = ("btc", "eth", "sol", "link", "doge")
+
+
+@pytest.mark.parametrize("coin", STRESSED)
+def test_stressed_models_are_of_crash_windows_and_as_wild_as_these(coin):
+    """Of the far quantiles of an hour and of a day, which 90 to 154 days hold a handful of, each within three of its errors."""
+    stressed, usual = (read_model(ROOT / "models" / f"{coin}-usd{kind}.toml") for kind in ("-stressed", ""))
+    assert len(stressed.fit["windows"]) >= 2
+    assert 90 * 24 <= stressed.fit["bars"] < 0.2 * usual.fit["bars"]
+    assert all(f"--window {window}" in stressed.fit["command"] for window in stressed.fit["windows"])
+    for row, calmer in zip(stressed.goodness[:12], usual.goodness[:12], strict=True):
+        assert abs(row["model"] - row["data"]) < 3 * row["data_standard_error"]
+        assert 1.2 < row["model"] / calmer["model"] < 3
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_models_have_the_tails_of_the_real_market_on_fresh_random_numbers(name, monkeypatch):
     path = MARKET_DATA / "candles_1h" / SHIPPED[name]
