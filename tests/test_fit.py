@@ -288,8 +288,8 @@ STRESSED = ("btc", "eth", "sol", "link", "doge")
 
 @pytest.mark.parametrize("coin", STRESSED)
 def test_stressed_models_are_of_crash_windows_and_as_wild_as_these(coin):
-    """Of quantiles of an hour and of a day, of which 90 to 154 days hold a handful, each within three of its errors; falls are larger
-    than in the usual model."""
+    """Of quantiles of an hour and of a day, of which 90 to 154 days hold a handful, each within three of its errors; falls are
+    larger than in the usual model."""
     stressed, usual = (read_model(ROOT / "models" / f"{coin}-usd{kind}.toml") for kind in ("-stressed", ""))
     assert len(stressed.fit["windows"]) >= 2
     assert 90 * 24 <= stressed.fit["bars"] < 0.2 * usual.fit["bars"]
