@@ -141,6 +141,10 @@ def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
         return Market(ConstantVolatility(jnp.asarray(section.volatility, dtype)), jnp.asarray(0.0, dtype))
     assert section.model is not None
     model = read_model(model_path(section.model, loaded))
+    if section.initial_volatility is not None and model.parts.family == "constant":
+        found = f"found {section.initial_volatility:g}, but volatility never changes in the model {section.model!r}"
+        expected = "remove it, or choose a model whose volatility moves"
+        raise UserError([Problem(f"{loaded.path}: market.initial_volatility", f"{found}; {expected}")])
     return market_from(model, section.initial_volatility, loaded.job.simulation.step_s, dtype)
 
 

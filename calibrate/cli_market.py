@@ -1,6 +1,5 @@
 """The command that fits market models to candles: one family, or all of them ranked on what came after."""
 
-import datetime
 import json
 import sys
 from pathlib import Path
@@ -28,8 +27,8 @@ def fit(
     family: Annotated[
         list[str] | None,
         typer.Option(
-            help="log-ou-kou, constant, merton, kou, regimes, garch, gjr-garch or filtered-historical; with --compare "
-            "several, each after a --family of its own.",
+            help="log-ou-kou, log-ou-two-factor, heston, constant, merton, kou, hawkes, regimes, garch, gjr-garch or "
+            "filtered-historical; with --compare several, each after a --family of its own.",
             show_default="log-ou-kou; with --compare all",
         ),
     ] = None,
@@ -39,6 +38,14 @@ def fit(
     until: Annotated[
         str | None,
         typer.Option(metavar="DATE", help="Fit to the bars before this date (ISO, UTC).", show_default=False),
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FROM..TO",
+            help="Fit to the bars of this period alone (ISO dates, UTC), or of several, each after a --window of its own.",
+            show_default=False,
+        ),
     ] = None,
     figures: Annotated[
         bool, typer.Option("--figures", help="Draw the fit against the data, beside the model file.")
@@ -50,16 +57,22 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Fit a market model to candles and say how well it fits, or compare families on data they have not seen."""
+    from calibrate.market.periods import period_of, within
+
     until_ms = None if until is None else _time_ms(until)
-    _check(family, compare, until, output)
+    periods = [period_of(text) for text in window or ()]
+    _check(family, compare, until, window, output)
     from calibrate.runtime import configure
 
     configure()
     from calibrate.data.candles import MINIMUM_BARS_FOR_FIT, read_candles
+    from calibrate.market.comparison import before
 
     options = f"{' --allow-gaps' if allow_gaps else ''}{f' --until {until}' if until else ''}"
+    options += "".join(f" --window {period.text}" for period in periods)
     options += f" --seed {seed}" if seed else ""
     data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
+    data = within(data, periods) if periods else data
     command = f"calibrate fit {candles.name}{options}"
     with interruptible():
         if compare:
@@ -67,23 +80,25 @@ def fit(
             _compare(data, family, until_ms, output, command, seed, as_json)
         else:
             name = family[0] if family else USUAL
-            _fit(data, name, until_ms, output, command, seed, as_json, figures=figures)
+            used = data if until_ms is None else before(data, until_ms)
+            windows = tuple(period.text for period in periods)
+            _fit(used, name, output, command, seed, as_json, figures=figures, windows=windows)
 
 
 def _fit(
-    data: "Candles", family: str, until_ms: int | None, output: Path, command: str, seed: int, as_json: bool, *, figures: bool
+    used: "Candles", family: str, output: Path, command: str, seed: int, as_json: bool, *, figures: bool, windows: tuple[str, ...]
 ) -> None:  # fmt: skip
+    from dataclasses import replace
+
     from calibrate import terminal
-    from calibrate.market.comparison import before
     from calibrate.market.files import write_model
     from calibrate.market.fit import fit_candles
     from calibrate.market.fit_folder import write_figure
     from calibrate.terminal_market import fit_tables
 
-    used = data if until_ms is None else before(data, until_ms)
     fitted = fit_candles(used, family=family, seed=seed, on_progress=terminal.talk.print)
     named = "" if family == USUAL else f" --family {family}"
-    write_model(output, fitted, command=f"{command}{named} -o {output.as_posix()}")
+    write_model(output, replace(fitted, windows=windows), command=f"{command}{named} -o {output.as_posix()}")
     written = [output]
     if figures:
         terminal.talk.print("drawing the fit")
@@ -121,13 +136,15 @@ def _compare(
     typer.echo(f"written: {output}")
 
 
-def _check(family: list[str] | None, compare: bool, until: str | None, output: Path) -> None:
+def _check(family: list[str] | None, compare: bool, until: str | None, window: list[str] | None, output: Path) -> None:
     """Say at once what would be found wrong only when the work is done."""
     problems = []
     if compare and until is None:
         problems.append(Problem("--compare", "expected --until DATE too: families are scored on the bars from then on"))
     if not compare and family is not None and len(family) > 1:
         problems.append(Problem("--family", f"found {len(family)} families; expected one, or --compare"))
+    if window and (compare or until is not None):
+        problems.append(Problem("--window", "goes with neither --compare nor --until; leave it or them out"))
     if compare and output.exists():
         problems.append(Problem(str(output), "exists already; choose another --output"))
     if problems:
@@ -135,11 +152,12 @@ def _check(family: list[str] | None, compare: bool, until: str | None, output: P
 
 
 def _time_ms(text: str) -> int:
+    from calibrate.market.periods import time_ms
+
     try:
-        time = datetime.datetime.fromisoformat(text)
+        return time_ms(text)
     except ValueError:
         raise UserError([Problem("--until", f"found {text!r}; expected a date such as 2022-01-01")]) from None
-    return round((time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp() * 1000)
 
 
 def _print(*tables: Any) -> None:

@@ -87,12 +87,19 @@ def probability_gradient(
     paths: int,
     width: float,
     weights: Float[NumpyArray, " path"] | None = None,
+    scores: Float[NumpyArray, "path parameter"] | None = None,
 ) -> Gradient:
     """Derivative of the probability that the distance is positive. Paths further than four widths from zero add nothing and
-    may be left out of the arrays; `paths` is the size of the whole sample."""
-    u = np.asarray(distance, np.float64) / width
+    may be left out of the arrays; `paths` is the size of the whole sample. In a parameter that makes paths likelier too, with the
+    `scores` of their likelihood, only those further below zero may be left out."""
+    distance = np.asarray(distance, np.float64)
+    u = distance / width
     kernel = (3 - u**2) / 2 * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) / width
-    terms = (kernel if weights is None else kernel * weights)[:, None] * np.asarray(slopes, np.float64)
+    terms = kernel[:, None] * np.asarray(slopes, np.float64)
+    if scores is not None:
+        terms = terms + (distance > 0)[:, None] * np.asarray(scores, np.float64)
+    if weights is not None:
+        terms = weights[:, None] * terms
     value = terms.sum(axis=0) / paths
     variance = (terms**2).sum(axis=0) / paths - value**2
     return Gradient(value, np.sqrt(np.maximum(variance, 0.0) / paths))

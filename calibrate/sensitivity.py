@@ -2,8 +2,10 @@
 
 An elasticity of 7 to the volatility level means: one per cent more volatility, seven per cent more insolvency. Policy
 parameters, volatility level and depth are differentiated through the simulation (kernel estimator on the signed distance);
-delays are whole steps, so their effect is a central difference of one step on common random numbers. Only paths near
-insolvency carry information; they are found among the paths of the certificate and simulated again from their numbers.
+delays are whole steps, so their effect is a central difference of one step on common random numbers. More jumps move no path but
+make others likelier: to the slope along the path comes the derivative of the likelihood of the jumps that came. Only paths near
+insolvency, or beyond it, carry information; they are found among the paths of the certificate and simulated again from their
+numbers.
 """
 
 from typing import NamedTuple
@@ -50,7 +52,7 @@ def sensitivities(
     if not np.any(known.distance > 0):
         listener.note("no path was insolvent: elasticities of the insolvency probability cannot be told")
         return []
-    return _smooth(known, (*policy_names, *WORLD_NAMES)) + _delays(known)
+    return _smooth(known, (*policy_names, *WORLD_NAMES)) + _jump_rate(known) + _delays(known)
 
 
 _WEIGHTED_PATHS = 40_000
@@ -81,17 +83,45 @@ class Known(NamedTuple):
     def insolvent(self) -> Estimate:
         return frequency(self.distance > 0, self.sample.weights)
 
-    def again(self, scenario: Scenario, numbers: np.ndarray, derivatives: tuple[str, ...] = ()) -> Sample:
+    def again(
+        self,
+        scenario: Scenario,
+        numbers: np.ndarray,
+        derivatives: tuple[str, ...] = (),
+        fields: tuple[str, ...] = ("distance",),
+    ) -> Sample:
         """Some of the paths, with other rules or with derivatives."""
         return simulate(
             scenario,
             self.parameters,
             seed=self.seed,
             paths=numbers,
-            fields=("distance",),
+            fields=fields,
             derivatives=derivatives,
             sampling=self.sampling,
         )
+
+
+def _jump_rate(known: Known) -> list[Sensitivity]:
+    """How often jumps come, where there are any. Each insolvent path counts by the score of its jumps (Glynn 1990), whose mean over
+    all paths is zero; the drift, which takes back what jumps are expected to bring, moves along the path."""
+    if known.scenario.market.jumps is None:
+        return []
+    paths, level = known.paths_needed, known.insolvent()
+    distance = known.distance[:paths]
+    width = bandwidth(distance, level.value * paths, known.weights[:paths])
+    telling = np.flatnonzero(distance > -4 * width)
+    world = known.parameters.world
+    rated = known.parameters._replace(world=world._replace(jump_rate_scale=jnp.ones_like(world.volatility_scale)))
+    again = known._replace(parameters=rated)
+    sample = again.again(known.scenario, telling, ("jump_rate_scale",), ("distance", "log_likelihood"))
+    slopes = sample.derivatives
+    gradient = probability_gradient(
+        sample.values["distance"], slopes["distance"], paths, width, known.weights[telling], slopes["log_likelihood"]
+    )
+    elasticity = float(gradient.value[0] / level.value)
+    spread = np.hypot(gradient.standard_error[0], elasticity * level.standard_error) / level.value
+    return [Sensitivity("jump rate", "assumption", elasticity, float(spread), "likelihood of jumps")]
 
 
 def _smooth(known: Known, names: tuple[str, ...]) -> list[Sensitivity]:

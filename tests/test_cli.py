@@ -335,6 +335,7 @@ def test_a_run_recommends_within_the_bounds_and_keeps_its_limits(done: tuple[Pat
     assert limit["satisfied"]
     names = {row["parameter"] for row in recommended["sensitivities"]}
     assert {"base_margin", "volatility level", "market depth"} <= names
+    assert "jump rate" not in names, "a market without jumps has no rate of them"
 
 
 def small_policy() -> dict[str, float]:

@@ -23,7 +23,8 @@ from calibrate.market.comparison import _by_week, _ranking, _row, before, compar
 from calibrate.market.files import read_model
 from calibrate.market.fit import FITS
 from calibrate.market.fit_figures import correlations
-from calibrate.market.fits.estimate import Estimate, Known
+from calibrate.market.fits.estimate import Estimate, Known, Task
+from calibrate.market.periods import period_of, within
 from calibrate.market.score import Forecasts, forecast, ranked_probability_score
 
 GARCH = {
@@ -237,6 +238,31 @@ def test_one_family_is_fitted_drawn_and_told_as_json(file, quick, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gjr.png", "gjr.svg", "gjr.toml"]
 
 
+def test_a_fit_to_windows_uses_their_bars_alone_and_says_so(file, candles, quick, tmp_path):
+    """In two windows volatility is threefold: the fit to these knows of nothing else, nor of the prices in between."""
+    windows = "2020-10-01..2020-10-25", "2021-01-01..2021-01-25T12:00"
+    periods = [period_of(text) for text in windows]
+    returns = np.random.default_rng(4).standard_normal(candles.bars - 1) * np.sqrt(BAR)
+    inside = [(candles.ts >= period.from_ms) & (candles.ts < period.to_ms) for period in periods]
+    wild = candles_of_returns(returns * np.where(np.any(inside, axis=0)[1:], 1.8, 0.6))
+    kept = within(wild, periods[::-1])
+    assert kept.bars == (24 + 24.5) * 24 - 2  # bars begin 26 minutes past the hour: the last of each closes too late
+    assert kept.gaps == 1
+    assert kept.ts[0] >= periods[0].from_ms
+    assert kept.ts[-1] + 3_600_000 <= periods[1].to_ms
+    found = FITS["constant"].fit(Task(kept)).parameters["volatility"]
+    assert abs(found - 1.8) < 5 * 1.8 / np.sqrt(2 * kept.bars)
+
+    answer = call(
+        "fit", file, "--family", "constant", *(x for w in windows for x in ("--window", w)), "-o", tmp_path / "w.toml"
+    )
+    assert answer.code == 0, answer.err
+    fit = read_model(tmp_path / "w.toml").fit
+    assert fit["windows"] == list(windows)
+    assert (fit["bars"], fit["gaps"]) == (kept.bars, 1)
+    assert f"--window {windows[0]} --window {windows[1]}" in fit["command"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -244,6 +270,14 @@ def test_one_family_is_fitted_drawn_and_told_as_json(file, quick, tmp_path):
         (["--until", "soon"], "--until: found 'soon'; expected a date such as 2022-01-01"),
         (["--family", "garch", "--family", "kou"], "found 2 families; expected one, or --compare"),
         (["--family", "garhc"], "found 'garhc'; expected 'log-ou-kou' or "),
+        (["--window", "2020-12-01"], "--window: found '2020-12-01'; expected two dates such as 2020-03-07..2020-04-06"),
+        (["--window", "2020-12-09..2020-12-01"], "found '2020-12-09..2020-12-01', which ends before it begins"),
+        (["--window", "2020-10-01..2020-11-01", "--until", "2020-12-01"], "--window: goes with neither --compare nor"),
+        (
+            ["--window", "2019-01-01..2019-02-01"],
+            "2019-01-01..2019-02-01 holds no bars; made.csv has bars from 2020-09-13",
+        ),
+        (["--window", "2020-10-01..2020-11-01", "--window", "2020-10-30..2020-12-01"], "overlap; make them one"),
     ],
 )
 def test_a_wrong_request_is_told_at_once(file, tmp_path, options, said):

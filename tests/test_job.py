@@ -368,8 +368,8 @@ def problems_of_assembly(path: Path, *overrides: str) -> list[str]:
 
 def test_an_unknown_model_is_told_with_those_there_are(tmp_path: Path) -> None:
     path = small_job.write(tmp_path, WITH_MODEL)
-    (said,) = problems_of_assembly(path, "market.model=doge-usd")
-    assert said.startswith(f"{path}: market.model: no model 'doge-usd'")
+    (said,) = problems_of_assembly(path, "market.model=xrp-usd")
+    assert said.startswith(f"{path}: market.model: no model 'xrp-usd'")
     for name in shipped_names("models"):
         assert name in said
 

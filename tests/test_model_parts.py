@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_job
 from markets import SINGLE, journey
 
 from calibrate.assemble import assemble
@@ -214,3 +215,12 @@ def test_a_market_that_normals_do_not_drive_is_sampled_plainly_and_says_so(tmp_p
     )
     assert chosen.sampling is None
     assert said == ["paths are sampled plainly: the market draws from a history, which no shift of normals changes"]
+
+
+@pytest.mark.parametrize("parts", [Parts("constant"), Parts("constant", "kou", "constant", "calm-crash")])
+def test_a_start_of_volatility_that_never_changes_is_refused(tmp_path: Path, parts: Parts) -> None:
+    write(tmp_path, parts)
+    text = small_job.TEXT.replace("volatility = 1.0\n", 'model = "model.toml"\n', 1)
+    assemble(load_job(small_job.write(tmp_path, text)))
+    with pytest.raises(UserError, match=r"initial_volatility: found 0.5, but volatility never changes in the model"):
+        assemble(load_job(small_job.write(tmp_path, text), ["market.initial_volatility=0.5"]))

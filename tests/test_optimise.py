@@ -381,6 +381,8 @@ def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
         seed=certificate.seed,
         listener=Silent(),
     )
+    jumps = next(d for d in drivers if d.parameter == "jump rate")
+    assert jumps.elasticity > 5 * jumps.standard_error > 0, "more jumps, more insolvencies"
     elasticity = next(d.elasticity for d in drivers if d.parameter == "volatility level")
     predicted = float(-found.easing[0] * elasticity * np.log(1.05))
     wilder = problem.incumbent._replace(world=problem.incumbent.world._replace(volatility_scale=np.float32(1.05)))

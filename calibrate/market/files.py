@@ -38,6 +38,7 @@ FIT_KEYS: dict[str, type] = {
     "seed": int,
     "calibrate_version": str,
     "command": str,
+    "windows": list,
     "notes": list,
 }
 GOODNESS_KEYS: dict[str, type] = {
@@ -166,6 +167,8 @@ def model_text(fit: "Fit", *, command: str, residuals: dict[str, str] | None = N
         "calibrate_version": fit.version,
         "command": command,
     }
+    if fit.windows:
+        origin["windows"] = list(fit.windows)
     if fit.notes:
         origin["notes"] = list(fit.notes)
     blocks = [

@@ -19,8 +19,11 @@ from calibrate.market.fits.constant import CONSTANT
 from calibrate.market.fits.estimate import Estimate, FamilyFit, Task
 from calibrate.market.fits.filtered_historical import FILTERED_HISTORICAL
 from calibrate.market.fits.garch import GARCH, GJR_GARCH
+from calibrate.market.fits.hawkes import HAWKES
+from calibrate.market.fits.heston import HESTON
 from calibrate.market.fits.jumps import KOU, MERTON
 from calibrate.market.fits.log_ou_kou import LOG_OU_KOU
+from calibrate.market.fits.log_ou_two_factor import TWO_FACTOR
 from calibrate.market.fits.regimes import REGIMES
 from calibrate.market.moments import Moments, Windows, long_run_moments
 from calibrate.market.schema import FAMILIES
@@ -32,9 +35,12 @@ GOODNESS_YEARS = 1000.0
 # By the name that a user asks for.
 FITS: dict[str, FamilyFit] = {
     "log-ou-kou": LOG_OU_KOU,
+    "log-ou-two-factor": TWO_FACTOR,
+    "heston": HESTON,
     "constant": CONSTANT,
     "merton": MERTON,
     "kou": KOU,
+    "hawkes": HAWKES,
     "regimes": REGIMES,
     "garch": GARCH,
     "gjr-garch": GJR_GARCH,
@@ -47,7 +53,8 @@ class Fit:
     """A fitted model with its evidence. Parameters are annual unless their name says otherwise; `standard_errors` are
     in the same units, for what was estimated. `first` and `last` are the opens of the first and last bar (ISO, UTC).
     `notes` say what a reader must know, for example that a parameter ended at the edge of its range. `parts` are the keys of
-    [model] beside the family, `residuals` the history that a model draws from."""
+    [model] beside the family, `residuals` the history that a model draws from, `windows` the periods that the bars are
+    from, if not the whole file."""
 
     family: str
     parameters: dict[str, float]
@@ -66,6 +73,7 @@ class Fit:
     notes: tuple[str, ...] = ()
     parts: dict[str, str] = field(default_factory=dict)
     residuals: np.ndarray | None = None
+    windows: tuple[str, ...] = ()
 
 
 def fit_candles(

@@ -41,8 +41,8 @@ def fit_figure(model: ModelFile, candles: Candles, *, name: str, seed: int = 0) 
     ]
     chart = alt.VConcatChart(vconcat=rows, spacing=22)
     said = [
-        f"Returns over {series.window_s / 3600:g} h, {candles.first[:10]} to {candles.last[:10]}. Blue is the data;",
-        "bands hold nine of ten simulated histories that are as long as the data.",
+        f"Returns over {series.window_s / 3600:g} h, {candles.bars:,} bars from {candles.first[:10]} to {candles.last[:10]}.",
+        "Blue is the data; bands hold nine of ten simulated histories that are as long as the data.",
     ]
     return styled(chart, f"{candles.source}: {name}", said)
 

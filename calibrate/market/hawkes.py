@@ -16,14 +16,16 @@ from calibrate.units import PerPath, Scalar
 
 class HawkesArrival(Arrival):
     """`jumps_per_year` is the long-run rate, offspring included; `branching_ratio` is below 1. What is carried is the
-    excitement (annual rate above the background), at the start its long-run mean."""
+    excitement (annual rate above the background), at the start `initial_excitement`, or else its long-run mean."""
 
     jumps_per_year: Scalar
     branching_ratio: Scalar
     decay_per_year: Scalar
+    initial_excitement: Scalar | PerPath | None = None
 
     def start(self, like: PerPath) -> PerPath:
-        return self.branching_ratio * self.jumps_per_year + jnp.zeros_like(like)
+        usual = self.branching_ratio * self.jumps_per_year
+        return (usual if self.initial_excitement is None else self.initial_excitement) + jnp.zeros_like(like)
 
     def rate(self, state: PerPath, log_level: PerPath) -> PerPath:
         del log_level

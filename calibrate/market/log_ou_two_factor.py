@@ -36,7 +36,8 @@ class Levels(NamedTuple):
 
 class TwoFactorLogOU(Volatility):
     """`volatility` is the annual median. Squares of the two leverage correlations sum to less than 1. With an
-    `initial_log_volatility` (their sum, relative to the median) the factors start from their law given the sum."""
+    `initial_log_volatility` (their sum, relative to the median) the factors start from their law given the sum, or the fast one
+    at `initial_fast`."""
 
     needs = Needs(third_normal=True)
 
@@ -44,10 +45,14 @@ class TwoFactorLogOU(Volatility):
     fast: Factor
     slow: Factor
     initial_log_volatility: Scalar | None = None
+    initial_fast: Scalar | PerPath | None = None
 
     def start(self, draws: StartDraws) -> Levels:
         if self.initial_log_volatility is None:
             return Levels(self.fast.sd * draws.normal, self.slow.sd * draws.second_normal)
+        if self.initial_fast is not None:
+            fast = self.initial_fast + jnp.zeros_like(draws.normal)
+            return Levels(fast, self.initial_log_volatility - fast)
         # Not a number where both spreads are zero is avoided by the smallest of numbers.
         total = self.fast.sd**2 + self.slow.sd**2 + jnp.finfo(draws.normal.dtype).tiny
         around = self.fast.sd * self.slow.sd / jnp.sqrt(total) * draws.normal

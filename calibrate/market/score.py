@@ -99,9 +99,15 @@ def _start(model: ModelFile, known: Known | None, at: np.ndarray, rng: np.random
     """Where paths start: from what the model knew at that close, or from its long-run law if it knows nothing."""
     if known is None:
         return None
-    level = known.log_level[at] + known.spread[at] * rng.standard_normal(len(at))
+    surprise = known.spread[at] * rng.standard_normal(len(at))
     crash = None if known.crash is None else known.crash[at]
-    return Start(model.parameters["volatility"] * np.exp(level), crash)
+    fast = None
+    if known.fast is not None:
+        mean, slope, spread = (values[at] for values in known.fast)
+        fast = mean + slope * surprise + spread * rng.standard_normal(len(at))
+    excitement = None if known.excitement is None else known.excitement[at]
+    volatility = model.parameters["volatility"] * np.exp(known.log_level[at] + surprise)
+    return Start(volatility, crash, fast, excitement)
 
 
 def _scored(members: np.ndarray, happened: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

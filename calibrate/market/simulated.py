@@ -1,6 +1,7 @@
 """Returns of any fitted model as the engine simulates them: a forecast from where the model stands, or a long history.
 
-Steps are a bar for models of bars, and at most a quarter of an hour for all others, of which each has one jump at most.
+Steps are a bar for models of bars, five minutes where jumps come in clusters, since a step has one jump at most, and at most a
+quarter of an hour for all others.
 """
 
 from typing import NamedTuple
@@ -18,22 +19,29 @@ from calibrate.market.market import Market, MarketState
 from calibrate.market.moments import STEP_S, Moments, Rows, Windows, model_rows
 from calibrate.sampling import PlainSampling
 from calibrate.shocks import PathIds, Seed, path_ids, seed_words, shocks_of_steps, start_draws
-from calibrate.units import SECONDS_PER_YEAR, Index
+from calibrate.units import DAYS_PER_YEAR, SECONDS_PER_YEAR, Index
 
 SINGLE = np.dtype(np.float32)
 HISTORY_YEARS = 1.0  # of each of the histories that make a long one
+CLUSTER_STEP_S = 300.0
+SHORT_DAYS = 60.0  # of each where a search simulates many times: wide and short is quicker
 
 
 class Start(NamedTuple):
-    """Where paths start: annual volatility and, where there are regimes, the probability of a crash, one of each a path."""
+    """Where paths start, one value a path: annual volatility; where there are regimes, the probability of a crash; where there are
+    two factors, the fast one's part of log-volatility; where jumps excite jumps, the rate above the background (annual)."""
 
     volatility: np.ndarray
-    crash: np.ndarray | None
+    crash: np.ndarray | None = None
+    fast: np.ndarray | None = None
+    excitement: np.ndarray | None = None
 
 
 def steps_per_bar(model: ModelFile, bar_s: float) -> int:
     """How many steps a bar is simulated in."""
-    return 1 if "bar_s" in model.parameters else max(1, int(np.ceil(bar_s / STEP_S)))
+    if "bar_s" in model.parameters:
+        return 1
+    return max(1, int(np.ceil(bar_s / (CLUSTER_STEP_S if model.parts.arrival == "self-exciting" else STEP_S))))
 
 
 def simulated_closes(
@@ -44,13 +52,24 @@ def simulated_closes(
     own_s = model.parameters.get("bar_s", bar_s)
     bars_each = round(bar_s / own_s)
     steps = steps_per_bar(model, bar_s) * bars_each
-    market = market_from(model, None if start is None else start.volatility, bar_s / steps, SINGLE)
-    if start is not None and start.crash is not None:
-        crash = jnp.asarray(start.crash, SINGLE)
-        market = eqx.tree_at(lambda m: m.regimes.crash_at_start, market, crash, is_leaf=lambda x: x is None)
+    market = _started(market_from(model, None if start is None else start.volatility, bar_s / steps, SINGLE), start)
     ids = path_ids(np.arange(first_path, first_path + paths))
     dt = jnp.asarray(bar_s / steps / SECONDS_PER_YEAR, SINGLE)
     return np.asarray(_closes(market, seed_words(seed), ids, dt, bars, steps))
+
+
+def _started(market: Market, start: Start | None) -> Market:
+    """The market, whose volatility starts as it should, with the rest of the start."""
+    places = {
+        "crash": lambda m: m.regimes.crash_at_start,
+        "fast": lambda m: m.volatility.initial_fast,
+        "excitement": lambda m: m.jumps.arrival.initial_excitement,
+    }
+    for name, where in places.items():
+        value = getattr(start, name, None)
+        if value is not None:
+            market = eqx.tree_at(where, market, jnp.asarray(value, SINGLE), is_leaf=lambda x: x is None)
+    return market
 
 
 @eqx.filter_jit
@@ -77,14 +96,29 @@ def _closes(
 
 def simulated_moments(model: ModelFile, windows: Windows, *, seed: int, years: float) -> Moments:
     """Moments of many histories of a year, as the mean over pieces of a hundred."""
-    bars = max(windows.lags[-1] * 4, round(HISTORY_YEARS * SECONDS_PER_YEAR / windows.base_s))
-    histories = max(1, round(years * SECONDS_PER_YEAR / windows.base_s / bars))
+    bars, histories = _histories(windows, years, HISTORY_YEARS)
     found = []
     for first in range(0, histories, 100):
         count = min(100, histories - first)
-        closes = simulated_closes(
-            model, None, paths=count, bars=bars, bar_s=windows.base_s, seed=seed, first_path=first
-        )
-        returns = np.diff(closes, axis=0, prepend=np.zeros((1, count), SINGLE))
-        found.append(Moments.of(Rows.join([model_rows(history, windows) for history in returns.T])))
+        found.append(Moments.of(_rows(model, windows, bars, count, seed=seed, first=first)))
     return Moments(*(np.mean(values, axis=0) for values in zip(*found, strict=True)))
+
+
+def short_histories_moments(model: ModelFile, windows: Windows, *, seed: int, years: float) -> Moments:
+    """Moments of many short histories as if they were one; the same seed gives the same random numbers to any parameters."""
+    bars, histories = _histories(windows, years, SHORT_DAYS / DAYS_PER_YEAR)
+    return Moments.of(_rows(model, windows, bars, histories, seed=seed, first=0))
+
+
+def _histories(windows: Windows, years: float, each: float) -> tuple[int, int]:
+    """Bars of each history, and how many histories."""
+    bars = max(windows.lags[-1] * 4, round(each * SECONDS_PER_YEAR / windows.base_s))
+    return bars, max(1, round(years * SECONDS_PER_YEAR / windows.base_s / bars))
+
+
+def _rows(model: ModelFile, windows: Windows, bars: int, histories: int, *, seed: int, first: int) -> Rows:
+    closes = simulated_closes(
+        model, None, paths=histories, bars=bars, bar_s=windows.base_s, seed=seed, first_path=first
+    )
+    returns = np.diff(closes, axis=0, prepend=np.zeros((1, histories), SINGLE))
+    return Rows.join([model_rows(history, windows) for history in returns.T])

@@ -62,13 +62,24 @@ class Estimate:
     residuals: np.ndarray | None = None
 
 
+class Fast(NamedTuple):
+    """What is known of the fast of two factors, given their sum: its mean where the sum is as expected, how far it moves with the
+    sum, and its standard deviation."""
+
+    mean: np.ndarray
+    slope: np.ndarray
+    spread: np.ndarray
+
+
 class Known(NamedTuple):
     """What a model knows at the close of each bar: mean and standard deviation of the logarithm of volatility relative to the
-    parameter `volatility`, and the probability of a crash."""
+    parameter `volatility`, the probability of a crash, the fast factor, the excitement of jumps (annual rate)."""
 
     log_level: np.ndarray
     spread: np.ndarray
     crash: np.ndarray | None = None
+    fast: Fast | None = None
+    excitement: np.ndarray | None = None
 
 
 class FamilyFit(NamedTuple):

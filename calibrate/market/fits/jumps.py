@@ -50,7 +50,8 @@ def _fit(task: Task, sizes: str) -> Estimate:
             **SIZES[sizes],
         }
     )
-    starts = [_start(sizes, volatility, share, bar, size) for share, size in ((0.1, 1.5), (0.01, 4.0))]
+    start = merton_start if sizes == "merton" else _kou_start
+    starts = [start(volatility, share, bar, size) for share, size in ((0.1, 1.5), (0.01, 4.0))]
     reach = 2 * float(np.abs(task.returns).max())
 
     def log_density(parameters: Parameters, returns: Float[Array, " bar"]) -> Float[Array, " bar"]:
@@ -61,13 +62,22 @@ def _fit(task: Task, sizes: str) -> Estimate:
     return fit_by_likelihood(task, space, log_density, starts, fixed={"drift": 0.0})
 
 
-def _start(sizes: str, volatility: float, share: float, bar: float, size: float) -> dict[str, float]:
+def merton_start(volatility: float, share: float, bar: float, size: float) -> dict[str, float]:
     """A jump in this share of bars, so many standard deviations large, and a calmer diffusion."""
+    return _calmer(volatility, share, bar) | {"jump_mean": 0.0, "jump_sd": size * volatility * math.sqrt(bar)}
+
+
+def _kou_start(volatility: float, share: float, bar: float, size: float) -> dict[str, float]:
     large = size * volatility * math.sqrt(bar)
-    start = {"volatility": 0.6 * volatility, "jumps_per_year": min(share / bar, 20_000.0)}
-    if sizes == "merton":
-        return start | {"jump_mean": 0.0, "jump_sd": large}
-    return start | {"jump_up_probability": 0.5, "jump_up_mean": large, "jump_down_mean": large}
+    return _calmer(volatility, share, bar) | {
+        "jump_up_probability": 0.5,
+        "jump_up_mean": large,
+        "jump_down_mean": large,
+    }
+
+
+def _calmer(volatility: float, share: float, bar: float) -> dict[str, float]:
+    return {"volatility": 0.6 * volatility, "jumps_per_year": min(share / bar, 20_000.0)}
 
 
 def merton_log_density(p: Parameters, returns: Float[Array, " bar"], bar: float) -> Float[Array, " bar"]:
