@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
+from calibrate.assemble_joint import asset_of
 from calibrate.assemble_replay import replaying
 from calibrate.assemble_rules import (
     auction_of,
@@ -34,6 +35,8 @@ from calibrate.liquidity import Liquidity
 from calibrate.market.build import market_from
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.files import read_model
+from calibrate.market.joint import market_of_asset
+from calibrate.market.joint_files import is_joint
 from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
 from calibrate.policy import MarginRule, Parameters, Policy, World
@@ -117,8 +120,11 @@ def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
     if section.volatility is not None:
         return Market(ConstantVolatility(jnp.asarray(section.volatility, dtype)), jnp.asarray(0.0, dtype))
     assert section.model is not None
-    model = read_model(model_path(section.model, loaded))
-    return market_from(model, section.initial_volatility, loaded.job.simulation.step_s, dtype)
+    path, step_s = model_path(section.model, loaded), loaded.job.simulation.step_s
+    if not is_joint(path) and section.asset is None:
+        return market_from(read_model(path), section.initial_volatility, step_s, dtype)
+    joint, asset = asset_of(loaded, path)
+    return market_of_asset(joint, asset, section.initial_volatility, step_s, dtype)
 
 
 def model_path(name: str, loaded: LoadedJob) -> Path:
