@@ -56,7 +56,7 @@ class JointSampling(Sampling):
         del block
         sources = self._sources(state, shocks.jump_uniform.dtype)
         volatility = _mixed(self.mixing.volatility, [s.normals.imag for s in sources])
-        jump = None if law is None else _jump(law, shocks.jump_uniform, sources[-1].uniform)
+        jump = None if law is None else _jump(law, shocks.jump_uniform, _mixed(self.mixing.own, [s.uniform for s in sources]))
         made = StepShocks(self._returned(state, sources), volatility, law, jump, None, shocks.regime_uniform, None)
         return made, state._replace(step=state.step + 1, crash=self._next_crash(state, shocks.regime_uniform))
 
@@ -68,10 +68,8 @@ class JointSampling(Sampling):
         return None
 
     def _sources(self, state: AssetDraw, dtype: np.dtype, *, start: bool = False) -> list[SourceShocks]:
-        """This asset's own source, the last, and those of the assets before it."""
-        step = state.step.astype(jnp.uint32)
-        count = len(self.mixing.calm)
-        return [source_shocks(state.seed, state.ids, step, k, dtype, start=start) for k in range(count)]
+        step, each = state.step.astype(jnp.uint32), range(len(self.mixing.own))
+        return [source_shocks(state.seed, state.ids, step, k, dtype, start=start) for k in each]
 
     def _returned(self, state: AssetDraw, sources: list[SourceShocks]) -> PerPath:
         normals = [s.normals.real for s in sources]

@@ -44,26 +44,29 @@ def _shared_sizes(joint: JointModel, beta: float, dtype: np.dtype) -> Sizes:
 
 
 class Mixing(NamedTuple):
-    """How the normals of one asset are made of the sources of the assets up to it: those of returns in calm and in a crash, of
-    volatility, and of volatility at the start. Each has unit length."""
+    """How the normals of one asset are made of the sources of all: those of returns in calm and in a crash, of volatility, and of
+    volatility at the start. Each has unit length, and nothing of sources after the asset's own, which `own` marks with a one. All
+    assets have as many numbers, so that one compiled program serves them all."""
 
     calm: Float[Array, " source"]
     crash: Float[Array, " source"]
     volatility: Float[Array, " source"]
     start: Float[Array, " source"]
+    own: Float[Array, " source"]
 
 
 def mixing_of(joint: JointModel, asset: str, dtype: np.dtype) -> Mixing:
-    """Rows of Cholesky factors, cut off after the asset's own source."""
+    """Rows of Cholesky factors."""
     number = joint.assets.index(asset)
 
     def row(matrix: np.ndarray) -> Array:
-        return jnp.asarray(np.linalg.cholesky(matrix)[number, : number + 1], dtype)
+        return jnp.asarray(np.linalg.cholesky(matrix)[number], dtype)
 
     calm = row(returns_given_volatility(joint, "calm"))
     crash = row(returns_given_volatility(joint, "crash")) if joint.regimes is not None else calm
     volatility = joint.correlation.get("volatility", np.eye(len(joint.assets)))
-    return Mixing(calm, crash, row(volatility), row(volatility * _start_over_step(joint)))
+    own = jnp.asarray(np.eye(len(joint.assets))[number], dtype)
+    return Mixing(calm, crash, row(volatility), row(volatility * _start_over_step(joint)), own)
 
 
 def _start_over_step(joint: JointModel) -> np.ndarray:

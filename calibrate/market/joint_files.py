@@ -161,7 +161,8 @@ def joint_text(joint: JointModel) -> str:
     ]
     for asset, (parts, own) in joint.own.items():
         named = {kind: name for kind, name in parts._asdict().items() if name is not None}
-        blocks += [toml_table(f"[assets.{asset}.model]", named), toml_table(f"[assets.{asset}.parameters]", own)]
+        ordered = {name: own[name] for name in own_ranges(parts, joint.jumps, joint.regimes)}
+        blocks += [toml_table(f"[assets.{asset}.model]", named), toml_table(f"[assets.{asset}.parameters]", ordered)]
         if joint.own_standard_errors.get(asset):
             blocks.append(toml_table(f"[assets.{asset}.standard_errors]", joint.own_standard_errors[asset]))
     if joint.standard_errors:

@@ -1,13 +1,15 @@
-"""Fits a joint model to candles of several assets, all at once, by maximum likelihood.
+"""Fits a joint model to candles of several assets, all at once: slow moods of volatility first, then the rest by maximum likelihood.
 
-Constant volatility in calm and a multiple of it in a crash, the same crash for all; correlations of either; jumps of each asset and jumps of
-all (`joint_likelihood.py`). Bars count that all files have. Standard errors are the sandwich with scores of blocks of 30 days
-in the middle, since real returns are wild in clusters (White 1982; Liang and Zeger 1986), carried over to correlations and other
-figures by the delta method. What a crash does to depth and the oracle is not in candles and stays at nothing.
+Returns over the level of each asset's volatility (`joint_levels.py`) have a likelihood: constant volatility in calm and a multiple of it
+in a crash, the same crash for all; correlations of either; jumps of each asset and jumps of all (`joint_likelihood.py`). Jumps
+are as large as they are at the root mean square of volatility. Bars count that all files have. Standard errors of what the
+likelihood tells are the sandwich with scores of blocks of 30 days in the middle, since real returns are wild in clusters
+(White 1982; Liang and Zeger 1986), carried over to correlations and other figures by the delta method; they take levels
+for known. What a crash does to depth and the oracle is not in candles and stays at nothing, and so does the leverage effect.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +24,13 @@ from calibrate.market.fit import package_version
 from calibrate.market.fits.likelihood import sandwich
 from calibrate.market.fits.search import Space, Span
 from calibrate.market.joint_files import BETA, CRASH_VOLATILITY, JointModel
+from calibrate.market.joint_levels import Levels, levels_of
 from calibrate.market.joint_likelihood import JointLaw, log_density, summed_by
 from calibrate.market.schema import Parts
 from calibrate.market.targets import BLOCK_DAYS, rounded
 from calibrate.units import HOURS_PER_YEAR, SECONDS_PER_YEAR
 
-PARTS = Parts("constant", "merton", "constant")
+PARTS = Parts("log-ou", "merton", "constant")
 UNTOLD = {"crash_depth_multiplier": 1.0, "crash_oracle_delay_s": 0.0}
 Tell = Callable[[str], None]
 
@@ -79,21 +82,25 @@ def fit_joint(candles: Mapping[str, Candles], *, seed: int = 0, tell: Tell = lam
     data = aligned(candles)
     tell(f"fitting {len(candles)} assets to {len(data.returns):,} bars that all files have")
     names, bar = tuple(candles), data.interval_s / SECONDS_PER_YEAR
-    space, start = _space(names, bar), _start(names, data, bar)
+    levels = levels_of(data.returns, data.interval_s, data.blocks(), np.random.default_rng([seed, 3]))
+    calm = data._replace(returns=data.returns / levels.level)
+    space, start = _space(names, bar), _start(names, calm, bar)
     with jax.enable_x64(True):
-        returns = jnp.asarray(data.returns, jnp.float64)
+        returns = jnp.asarray(calm.returns, jnp.float64)
 
         @jax.jit
         def each(vector: Array) -> Array:
             return log_density(_law(space, names, vector), returns, bar)
 
-        found = _best(jax.jit(jax.value_and_grad(lambda vector: -each(vector).mean())), space, start, tell)
+        misfit = jax.jit(jax.value_and_grad(lambda vector: -each(vector).mean()))
+        found, unfinished = _best(misfit, space, start, tell)
         tell("measuring how sure each figure is")
         covariance = _covariance(each, found, data.blocks())
         told = jax.jit(lambda vector: _figures(space, names, vector))
         values, slopes = told(found), jax.jacfwd(told)(jnp.asarray(found))
     errors = jax.tree.map(lambda slope: np.sqrt(np.einsum("...i,ij,...j", slope, covariance, slope)), slopes)
-    return _model(names, candles, data, values, errors, space.notes(found), seed)
+    notes = [*unfinished, *(_in_words(note, names) for note in space.notes(found))]
+    return _model(names, candles, data, levels, values, errors, notes, seed)
 
 
 # --- the search -----------------------------------------------------------------------------------------------------------
@@ -152,7 +159,8 @@ def _law(space: Space, names: Sequence[str], vector: Array) -> JointLaw:
 
 def _best(
     value_and_slope: Callable[[np.ndarray], tuple[Array, Array]], space: Space, start: Mapping[str, float], tell: Tell
-) -> np.ndarray:
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Where the likelihood is highest, and what has to be said of the search."""
     made = 0
 
     def misfit(vector: np.ndarray) -> tuple[float, np.ndarray]:
@@ -165,8 +173,9 @@ def _best(
 
     inside = np.clip(space.vector(start), space.low + 1e-6, space.high - 1e-6)
     bounds = list(zip(space.low, space.high, strict=True))
-    options = {"ftol": 1e-12, "gtol": 1e-7, "maxiter": 600, "maxfun": 1000, "maxcor": 30}
-    return minimize(misfit, inside, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    options = {"ftol": 1e-10, "gtol": 1e-7, "maxiter": 1500, "maxfun": 2000, "maxcor": 30}
+    end = minimize(misfit, inside, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return end.x, () if end.success else (f"the search stopped after {made} steps before it had settled",)
 
 
 def _covariance(each: Callable[[Array], Array], found: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -203,7 +212,14 @@ def _figures(space: Space, names: Sequence[str], vector: Array) -> dict[str, Arr
     }
 
 
-_OWN = {"volatility": "volatility", "jumps_per_year": "own_rate", "jump_mean": "own_mean", "jump_sd": "own_sd"} | {
+# What the file calls an asset's figures.
+_OWN = {
+    "volatility": "volatility",
+    "log_volatility_sd": "log_volatility_sd",
+    "reversion_half_life_days": "reversion_half_life_days",
+    "jumps_per_year": "own_rate",
+    "jump_mean": "own_mean",
+    "jump_sd": "own_sd",
     BETA: BETA,
     CRASH_VOLATILITY: CRASH_VOLATILITY,
 }
@@ -214,14 +230,16 @@ def _model(
     names: tuple[str, ...],
     candles: Mapping[str, Candles],
     data: Aligned,
+    levels: Levels,
     values: Mapping[str, Array],
     errors: Mapping[str, np.ndarray],
     notes: Sequence[str],
     seed: int,
 ) -> JointModel:
-    def own(figures: Mapping[str, Array] | Mapping[str, np.ndarray], k: int) -> dict[str, float]:
+    def own(figures: Mapping[str, Any], k: int) -> dict[str, float]:
         return {name: rounded(float(figures[figure][k])) for name, figure in _OWN.items()}
 
+    values, errors = _with_levels(levels, values, errors)
     own_errors = {name: own(errors, k) for k, name in enumerate(names)}
     del own_errors[names[0]][BETA]  # the unit of the others
     origin = {
@@ -234,23 +252,47 @@ def _model(
         "interval_s": data.interval_s,
         "seed": seed,
         "calibrate_version": package_version(),
-    } | ({"notes": [_in_words(note, names) for note in notes]} if notes else {})
+    } | ({"notes": list(notes)} if notes else {})
     return JointModel(
         names,
         "merton",
         "calm-crash",
         {name: rounded(float(values[name])) for name in _SHARED} | UNTOLD,
-        {name: _short(values[name]) for name in ("calm", "crash")},
-        {name: (PARTS, {"drift": 0.0} | own(values, k)) for k, name in enumerate(names)},
+        _matrices(values, levels.correlation),
+        {name: (PARTS, {"drift": 0.0, "leverage_correlation": 0.0} | own(values, k)) for k, name in enumerate(names)},
         "fit",
         "",
         {name: rounded(float(errors[name])) for name in _SHARED},
         own_errors,
-        {name: _short(errors[name]) for name in ("calm", "crash")},
+        _matrices(errors, levels.correlation_error),
         origin,
         [],
         [],
     )
+
+
+def _with_levels(
+    levels: Levels, values: Mapping[str, Array], errors: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures and errors with those of the levels. Volatility is that at the median level, `exp(-s^2)` of the root mean square."""
+    median, one = np.exp(-(levels.sd**2)), np.ones_like(levels.sd)
+    volatility = np.asarray(values["volatility"]) * median
+    parts = errors["volatility"] * median, 2 * levels.sd * levels.sd_error * volatility, levels.scale_error * volatility
+    told = {
+        "volatility": volatility,
+        "log_volatility_sd": levels.sd,
+        "reversion_half_life_days": levels.half_life_days * one,
+    }
+    sure = {
+        "volatility": np.sqrt(np.sum(np.square(parts), axis=0)),
+        "log_volatility_sd": levels.sd_error,
+        "reversion_half_life_days": levels.half_life_error * one,
+    }
+    return dict(values) | told, dict(errors) | sure
+
+
+def _matrices(figures: Mapping[str, Any], volatility: np.ndarray) -> dict[str, np.ndarray]:
+    return {"calm": _short(figures["calm"]), "crash": _short(figures["crash"]), "volatility": _short(volatility)}
 
 
 def _short(matrix: Array | np.ndarray) -> np.ndarray:
