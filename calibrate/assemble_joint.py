@@ -11,8 +11,9 @@ def asset_of(loaded: LoadedJob, path: Path) -> tuple[JointModel, str]:
     """The joint model in a file, and which of its assets the job is about."""
     asset, place = loaded.job.market.asset, f"{loaded.path}: market.asset"
     if not is_joint(path):
-        expected = "expected a model of several assets, which names them under [model]"
-        raise UserError([Problem(place, f"found {asset!r}, but {path.name} describes one market; {expected}; remove it")])
+        todo = "choose a model of several assets" if asset is None else "remove it, or choose a model of several assets"
+        found = "none" if asset is None else repr(asset)
+        raise UserError([Problem(place, f"found {found}, and {path.name} describes one market; {todo}")])
     joint = read_joint(path)
     listed = ", ".join(joint.assets)
     if asset is None:

@@ -1,4 +1,4 @@
-"""The command that fits market models to candles: one family, or all of them ranked on what came after."""
+"""The command that fits market models to candles: one family, all of them ranked on what came after, or several assets together."""
 
 import datetime
 import json
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calibrate.cli_joint import fit_together
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible
 
@@ -18,7 +19,12 @@ USUAL = "log-ou-kou"
 
 
 def fit(
-    candles: Annotated[Path, typer.Argument(help="OHLCV candles (CSV or Parquet).", show_default=False)],
+    candles: Annotated[
+        list[Path],
+        typer.Argument(
+            help="OHLCV candles (CSV or Parquet); with --joint a file an asset, or NAME=FILE.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -40,6 +46,9 @@ def fit(
         str | None,
         typer.Option(metavar="DATE", help="Fit to the bars before this date (ISO, UTC).", show_default=False),
     ] = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Fit several assets together: correlations, shared jumps and crashes.")
+    ] = False,
     figures: Annotated[
         bool, typer.Option("--figures", help="Draw the fit against the data, beside the model file.")
     ] = False,
@@ -49,9 +58,18 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is simulated and resampled.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Fit a market model to candles and say how well it fits, or compare families on data they have not seen."""
+    """Fit a market model to candles and say how well it fits, or compare families on data they have not seen.
+
+    With --joint, several files become one model of assets that move together.
+    """
     until_ms = None if until is None else _time_ms(until)
+    if joint:
+        given = {"--family": family, "--compare": compare, "--until": until, "--figures": figures}
+        fit_together(candles, output, [name for name, value in given.items() if value], allow_gaps, seed, as_json)
+        return
     _check(family, compare, until, output)
+    if len(candles) > 1:
+        raise UserError([Problem("CANDLES", f"found {len(candles)} files; expected one, or --joint for a joint model")])
     from calibrate.runtime import configure
 
     configure()
@@ -59,8 +77,8 @@ def fit(
 
     options = f"{' --allow-gaps' if allow_gaps else ''}{f' --until {until}' if until else ''}"
     options += f" --seed {seed}" if seed else ""
-    data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
-    command = f"calibrate fit {candles.name}{options}"
+    data = read_candles(candles[0], allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
+    command = f"calibrate fit {candles[0].name}{options}"
     with interruptible():
         if compare:
             assert until_ms is not None

@@ -24,14 +24,19 @@ _HORIZONS_H = (1, 24)
 
 
 def with_evidence(
-    joint: JointModel, candles: Mapping[str, Candles], *, seed: int = 0, tell: Callable[[str], None] = lambda text: None
+    joint: JointModel,
+    candles: Mapping[str, Candles],
+    *,
+    seed: int = 0,
+    years: int = YEARS,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> JointModel:
-    """The model with its tables of goodness and dependence."""
+    """The model with its tables of goodness and dependence, measured on so many simulated years."""
     data = aligned(candles)
-    tell(f"measuring the model on {YEARS} fresh years")
+    tell(f"measuring the model on {years} fresh years")
     bars = round(SECONDS_PER_YEAR / data.interval_s)
     steps = max(1, int(np.ceil(data.interval_s / STEP_S)))
-    closes = joint_closes(joint, paths=YEARS, bars=bars, bar_s=data.interval_s, steps=steps, seed=seed)
+    closes = joint_closes(joint, paths=years, bars=bars, bar_s=data.interval_s, steps=steps, seed=seed)
     made = np.diff(closes, axis=1, prepend=np.zeros_like(closes[:, :1]))
     goodness = [
         row

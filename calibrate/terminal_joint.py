@@ -5,6 +5,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from calibrate.market.joint_files import JointModel
+
 Entry = dict[str, Any]
 
 
@@ -74,3 +76,40 @@ def _mark(entry: Entry) -> str:
 
 def _usd(value: float) -> str:
     return f"{value:,.0f}" if abs(value) < 1e7 else f"{value / 1e6:,.4g} M"
+
+
+def fit_tables(fitted: JointModel) -> list[Table]:
+    """Parameters with standard errors, correlations, and how assets fall together in the data and in the model."""
+    title = f"{', '.join(fitted.assets)}: {fitted.fit['bars']:,} bars that all files have, ± one standard error"
+    shared, own, matrix = _table(title, ("all",)), _table("", fitted.assets), _table("correlations", fitted.assets)
+    for name, value in fitted.parameters.items():
+        shared.add_row(name, _sure(value, fitted.standard_errors.get(name)))
+    for name in fitted.own[fitted.assets[0]][1]:
+        figures = (_sure(fitted.own[a][1][name], fitted.own_standard_errors[a].get(name)) for a in fitted.assets)
+        own.add_row(name, *figures)
+    for name, values in fitted.correlation.items():
+        errors = fitted.correlation_standard_errors[name]
+        for k, asset in enumerate(fitted.assets):
+            row = (f"{values[k, j]:.3f} ± {errors[k, j]:.2g}" if j < k else "" for j in range(len(values)))
+            matrix.add_row(f"{name}: {asset}", *row)
+    return [shared, own, matrix, _dependence(fitted), _far_quantiles(fitted)]
+
+
+def _dependence(fitted: JointModel) -> Table:
+    table = _table("how assets move together", ("data", "standard error", "model"))
+    for row in fitted.dependence:
+        figures = (f"{row['data']:.3f}", f"{row['data_standard_error']:.2g}", f"{row['model']:.3f}")
+        table.add_row(f"{row['what']}, {row['first']} and {row['second']}", *figures)
+    return table
+
+
+def _far_quantiles(fitted: JointModel) -> Table:
+    table = _table("return quantiles, model / data", fitted.assets)
+    for horizon, quantile in dict.fromkeys((row["horizon"], row["quantile"]) for row in fitted.goodness):
+        rows = [row for row in fitted.goodness if (row["horizon"], row["quantile"]) == (horizon, quantile)]
+        table.add_row(f"{horizon}, {quantile:g}", *(f"{row['ratio']:.2f}" for row in rows))
+    return table
+
+
+def _sure(value: float, error: float | None) -> str:
+    return f"{value:.4g} " + ("fixed" if error is None else f"± {error:.2g}")

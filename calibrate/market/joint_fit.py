@@ -9,6 +9,7 @@ for known. What a crash does to depth and the oracle is not in candles and stays
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -81,12 +82,25 @@ def fit_joint(candles: Mapping[str, Candles], *, seed: int = 0, tell: Tell = lam
     """The joint model of these assets, in their order, without evidence of how well it fits."""
     data = aligned(candles)
     tell(f"fitting {len(candles)} assets to {len(data.returns):,} bars that all files have")
-    names, bar = tuple(candles), data.interval_s / SECONDS_PER_YEAR
     levels = levels_of(data.returns, data.interval_s, data.blocks(), np.random.default_rng([seed, 3]))
-    calm = data._replace(returns=data.returns / levels.level)
-    space, start = _space(names, bar), _start(names, calm, bar)
+    likeliest = maximum_likelihood(tuple(candles), data._replace(returns=data.returns / levels.level), tell)
+    return _model(candles, data, levels, likeliest, seed)
+
+
+class Likeliest(NamedTuple):
+    """Figures and their standard errors, by asset where there is one of each, and what has to be said of the search."""
+
+    values: dict[str, Any]
+    errors: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def maximum_likelihood(names: tuple[str, ...], data: Aligned, tell: Tell = lambda text: None) -> Likeliest:
+    """Everything but levels, from returns at constant levels."""
+    bar = data.interval_s / SECONDS_PER_YEAR
+    space, start = _space(names, bar), _start(names, data, bar)
     with jax.enable_x64(True):
-        returns = jnp.asarray(calm.returns, jnp.float64)
+        returns = jnp.asarray(data.returns, jnp.float64)
 
         @jax.jit
         def each(vector: Array) -> Array:
@@ -99,8 +113,15 @@ def fit_joint(candles: Mapping[str, Candles], *, seed: int = 0, tell: Tell = lam
         told = jax.jit(lambda vector: _figures(space, names, vector))
         values, slopes = told(found), jax.jacfwd(told)(jnp.asarray(found))
     errors = jax.tree.map(lambda slope: np.sqrt(np.einsum("...i,ij,...j", slope, covariance, slope)), slopes)
-    notes = [*unfinished, *(_in_words(note, names) for note in space.notes(found))]
-    return _model(names, candles, data, levels, values, errors, notes, seed)
+    notes = (*unfinished, *(_in_words(note, names) for note in space.notes(found)))
+    return Likeliest({name: np.asarray(value) for name, value in values.items()}, dict(errors), notes)
+
+
+def with_command(joint: JointModel, command: str) -> JointModel:
+    """The model with how it was made."""
+    origin = dict(joint.fit)
+    notes = {"notes": origin.pop("notes")} if "notes" in origin else {}
+    return replace(joint, fit=origin | {"command": command} | notes)
 
 
 # --- the search -----------------------------------------------------------------------------------------------------------
@@ -227,19 +248,14 @@ _SHARED = ("jumps_per_year", "jump_mean", "jump_sd", "crashes_per_year", "crash_
 
 
 def _model(
-    names: tuple[str, ...],
-    candles: Mapping[str, Candles],
-    data: Aligned,
-    levels: Levels,
-    values: Mapping[str, Array],
-    errors: Mapping[str, np.ndarray],
-    notes: Sequence[str],
-    seed: int,
+    candles: Mapping[str, Candles], data: Aligned, levels: Levels, likeliest: Likeliest, seed: int
 ) -> JointModel:
+    names, notes = tuple(candles), likeliest.notes
+
     def own(figures: Mapping[str, Any], k: int) -> dict[str, float]:
         return {name: rounded(float(figures[figure][k])) for name, figure in _OWN.items()}
 
-    values, errors = _with_levels(levels, values, errors)
+    values, errors = _with_levels(levels, likeliest.values, likeliest.errors)
     own_errors = {name: own(errors, k) for k, name in enumerate(names)}
     del own_errors[names[0]][BETA]  # the unit of the others
     origin = {
@@ -272,7 +288,7 @@ def _model(
 
 
 def _with_levels(
-    levels: Levels, values: Mapping[str, Array], errors: Mapping[str, np.ndarray]
+    levels: Levels, values: Mapping[str, Any], errors: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures and errors with those of the levels. Volatility is that at the median level, `exp(-s^2)` of the root mean square."""
     median, one = np.exp(-(levels.sd**2)), np.ones_like(levels.sd)
