@@ -31,7 +31,9 @@ def joint(
 ) -> None:
     """Simulate several markets in one world: insolvencies together, and what one insurance fund for all has to bear."""
     if len(jobs) < 2:
-        raise UserError([Problem("JOB", f"found {len(jobs)} job; expected two or more: `calibrate simulate` takes one")])
+        raise UserError(
+            [Problem("JOB", f"found {len(jobs)} job; expected two or more: `calibrate simulate` takes one")]
+        )
     from calibrate.job import load_job
     from calibrate.runtime import configure
 

@@ -24,6 +24,7 @@ from calibrate.progress import Listener
 from calibrate.shocks import derived_seed
 from calibrate.simulate import simulate
 
+
 class Market(NamedTuple):
     """A job in a joint simulation: what it is called, its asset, how it is simulated and drawn, and its fund in USD."""
 
@@ -53,9 +54,7 @@ class Together(NamedTuple):
     horizon_days: float
 
 
-def simulate_together(
-    jobs: Sequence[LoadedJob], *, paths: int, fund_usd: float | None, listener: Listener
-) -> Together:
+def simulate_together(jobs: Sequence[LoadedJob], *, paths: int, fund_usd: float | None, listener: Listener) -> Together:
     """The incumbents of all jobs on the same paths. `fund_usd` is the one fund, without it the sum of the jobs' own."""
     markets = markets_of(jobs)
     simulation = jobs[0].job.simulation
@@ -87,7 +86,9 @@ def markets_of(jobs: Sequence[LoadedJob]) -> tuple[Market, ...]:
         found.append(Market(loaded.job.name, asset, assembled, drawn, fund))
     if len(set(digests.values())) > 1:
         listed = "; ".join(f"{path}: {digest[:12]}" for path, digest in digests.items())
-        raise UserError([Problem("market.model", f"found different joint models ({listed}); expected the same one in all")])
+        raise UserError(
+            [Problem("market.model", f"found different joint models ({listed}); expected the same one in all")]
+        )
     return tuple(_told_apart(found))
 
 
@@ -169,7 +170,9 @@ def figures(found: Together) -> dict[str, Any]:
         "tail_level": level,
         "markets": markets,
         "insolvent_at_least": {
-            str(count): _compared(found, lambda needs, count=count: frequency(needs.insolvent.sum(axis=0) >= count)).as_json()
+            str(count): _compared(
+                found, lambda needs, count=count: frequency(needs.insolvent.sum(axis=0) >= count)
+            ).as_json()
             for count in range(1, len(found.markets) + 1)
         },
         "insolvent_given": _conditional(found),
@@ -211,7 +214,9 @@ def share_of_separate(usd: np.ndarray, level: float) -> Estimate:
 
     together, separate = by_path(usd.sum(axis=0)), np.sum([by_path(values) for values in usd], axis=0)
     if not separate.mean() > 0:
-        return Estimate(float("nan"), float("nan"), (float("nan"), float("nan")), "no market needs anything on any path")
+        return Estimate(
+            float("nan"), float("nan"), (float("nan"), float("nan")), "no market needs anything on any path"
+        )
     ratio = float(together.mean() / separate.mean())
     error = float(np.std(together - ratio * separate, ddof=1) / separate.mean() / np.sqrt(usd.shape[1]))
     return Estimate(ratio, error, (ratio - 1.959964 * error, ratio + 1.959964 * error))

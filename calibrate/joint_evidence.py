@@ -79,7 +79,11 @@ def dependence(assets: tuple[str, ...], data: Aligned, made: np.ndarray, seed: i
             model_falls = float(_falls(theirs[i].ravel(), theirs[j].ravel()).mean() / FALL)
             rows = (
                 ("correlation of returns", blocks(correlated, _correlation), model),
-                ("worst hundredth given the other's", blocks(together[:, None], lambda s: s[..., 0] / FALL), model_falls),
+                (
+                    "worst hundredth given the other's",
+                    blocks(together[:, None], lambda s: s[..., 0] / FALL),
+                    model_falls,
+                ),
             )
             for what, (value, error), fitted in rows:
                 figures = {"data": value, "data_standard_error": error, "model": fitted}

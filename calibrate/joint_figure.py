@@ -41,7 +41,12 @@ def _exceeded(values: np.ndarray, kind: str) -> pd.DataFrame:
 def one_fund_chart(table: pd.DataFrame, found: Together) -> alt.LayerChart:
     """How large must one fund for all markets be?"""
     domain = log_domain(table["probability"], table["low"], table["high"])
-    x = alt.X("amount_musd:Q", title="needed of the insurance fund, million USD", scale=alt.Scale(zero=True, nice=True), axis=alt.Axis(tickCount=8))
+    x = alt.X(
+        "amount_musd:Q",
+        title="needed of the insurance fund, million USD",
+        scale=alt.Scale(zero=True, nice=True),
+        axis=alt.Axis(tickCount=8),
+    )
     axis = alt.Axis(title="probability of needing more", values=log_ticks(domain), labelExpr=PERCENT_LABELS)
     scale = alt.Scale(type="log", domain=list(domain), clamp=True)
     legend = alt.Legend(title=None, orient="top-right", symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2)

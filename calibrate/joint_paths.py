@@ -22,6 +22,4 @@ def joint_closes(
     markets = [(asset, market_of_asset(joint, asset, None, step_s, SINGLE)) for asset in joint.assets]
     samplings = [joint_sampling(joint, asset, market, dt) for asset, market in markets]
     each = zip(markets, samplings, strict=True)
-    return np.stack(
-        [np.asarray(closes_of(market, drawn, words, ids, dt, bars, steps)) for (_, market), drawn in each]
-    )
+    return np.stack([np.asarray(closes_of(market, drawn, words, ids, dt, bars, steps)) for (_, market), drawn in each])

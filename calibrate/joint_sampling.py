@@ -50,13 +50,15 @@ class JointSampling(Sampling):
         sources = self._sources(first, dtype, start=True)
         return draws._replace(normal=_mixed(self.mixing.start, [s.normals.imag for s in sources])), first
 
-    def step(
-        self, state: AssetDraw, block: Index, shocks: Shocks, law: JumpLaw | None
-    ) -> tuple[StepShocks, AssetDraw]:
+    def step(self, state: AssetDraw, block: Index, shocks: Shocks, law: JumpLaw | None) -> tuple[StepShocks, AssetDraw]:
         del block
         sources = self._sources(state, shocks.jump_uniform.dtype)
         volatility = _mixed(self.mixing.volatility, [s.normals.imag for s in sources])
-        jump = None if law is None else _jump(law, shocks.jump_uniform, _mixed(self.mixing.own, [s.uniform for s in sources]))
+        jump = (
+            None
+            if law is None
+            else _jump(law, shocks.jump_uniform, _mixed(self.mixing.own, [s.uniform for s in sources]))
+        )
         made = StepShocks(self._returned(state, sources), volatility, law, jump, None, shocks.regime_uniform, None)
         return made, state._replace(step=state.step + 1, crash=self._next_crash(state, shocks.regime_uniform))
 

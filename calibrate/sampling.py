@@ -118,9 +118,7 @@ class Sampling(eqx.Module):
         """What draws the market's state at the start."""
 
     @abstractmethod
-    def step(
-        self, state: Any, block: Index, shocks: Shocks, law: JumpLaw | None
-    ) -> tuple[StepShocks, Any]:
+    def step(self, state: Any, block: Index, shocks: Shocks, law: JumpLaw | None) -> tuple[StepShocks, Any]:
         """The shocks of a step, made of those of the generator."""
 
     @abstractmethod

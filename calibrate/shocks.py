@@ -138,7 +138,9 @@ class SourceShocks(NamedTuple):
     uniform: PerPath
 
 
-def source_shocks(seed: Seed, ids: PathIds, step: Words, source: int, dtype: np.dtype, *, start: bool = False) -> SourceShocks:
+def source_shocks(
+    seed: Seed, ids: PathIds, step: Words, source: int, dtype: np.dtype, *, start: bool = False
+) -> SourceShocks:
     """Shocks of a source in a step, or at the `start`."""
     stream = _STREAM_SOURCES + 2 * source + start
     first, second, third, _ = philox(_counter(ids, step, stream), seed)

@@ -18,7 +18,13 @@ def joint_tables(told: dict[str, Any]) -> list[Table]:
 def _markets(told: dict[str, Any]) -> Table:
     level = f"{100 * told['tail_level']:g}"
     title = f"each market by itself: {told['paths']:,} paths over {told['horizon_days']:g} day(s), ± one standard error"
-    headings = ("asset", "fund, USD", "insolvency probability", "needed fund, mean, USD", f"needed fund, ES {level} %, USD")
+    headings = (
+        "asset",
+        "fund, USD",
+        "insolvency probability",
+        "needed fund, mean, USD",
+        f"needed fund, ES {level} %, USD",
+    )
     table = _table(title, headings)
     for name, row in told["markets"].items():
         figures = (_usd(row["insurance_fund_usd"]), _share(row["insolvency_probability"]))
@@ -40,7 +46,9 @@ def _together(told: dict[str, Any]) -> Table:
 
 def _one_fund(told: dict[str, Any]) -> Table:
     fund, level = told["one_fund"], f"{100 * told['tail_level']:g}"
-    table = _table(f"one insurance fund of {_usd(fund['fund_usd'])} USD", ("in this world", "if markets were independent"))
+    table = _table(
+        f"one insurance fund of {_usd(fund['fund_usd'])} USD", ("in this world", "if markets were independent")
+    )
     table.add_row("is not enough", _share(fund["not_enough"]["joint"]), _share(fund["not_enough"]["independent"]))
     rows = {
         "needed, mean, USD": "need_usd",

@@ -1,7 +1,7 @@
 """A joint market by plain loops in NumPy, written on its own: the judge of how assets move together.
 
-Constant volatility or log-OU, calm and crash, normal jumps of each asset and of all, as many in a step as a Poisson law draws. Prices
-are expected to stay where they are.
+Constant volatility or log-OU, calm and crash, normal jumps of each asset and of all, as many in a step as a Poisson law
+draws. Prices are expected to stay where they are.
 """
 
 import numpy as np

@@ -37,7 +37,9 @@ OWN = np.array([[300.0, 0.0, 0.02], [700.0, 0.01, 0.02], [1000.0, -0.005, 0.03]]
 PAIRS = [(0, 1), (0, 2), (1, 2)]
 
 
-def made(*, jumps: bool = False, own: bool = False, regimes: bool = False, volatility: float = 1.0, moves: bool = False):
+def made(
+    *, jumps: bool = False, own: bool = False, regimes: bool = False, volatility: float = 1.0, moves: bool = False
+):
     """A model of three assets with the parts that are asked for."""
     names = ("A", "B", "C")
     parts = Parts("log-ou" if moves else "constant", *(("merton", "constant") if own else (None, None)))
@@ -87,9 +89,7 @@ def test_a_crash_has_correlations_and_volatilities_of_its_own() -> None:
 
 
 def test_an_endless_crash_has_nothing_but_its_own() -> None:
-    always = replace(
-        made(regimes=True), parameters=CHAIN | {"crashes_per_year": 10_000.0, "crash_hours": 8760.0}
-    )
+    always = replace(made(regimes=True), parameters=CHAIN | {"crashes_per_year": 10_000.0, "crash_hours": 8760.0})
     found = ends(always, hours=24, steps=1, seed=3) / (MORE * VOLATILITY * np.sqrt(1 / 365))[:, None]
     found += (MORE * VOLATILITY * np.sqrt(1 / 365) / 2)[:, None]
     for i, j in PAIRS:

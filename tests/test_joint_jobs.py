@@ -111,9 +111,7 @@ def test_a_fund_alone_says_insolvency_as_a_simulation_does(tmp_path: Path) -> No
         ("A", "nowhere", ["market.model", "'nowhere'"]),
     ],
 )
-def test_a_job_says_which_asset_it_is_about(
-    tmp_path: Path, asset: str | None, model: str, phrases: list[str]
-) -> None:
+def test_a_job_says_which_asset_it_is_about(tmp_path: Path, asset: str | None, model: str, phrases: list[str]) -> None:
     world(tmp_path, 0.5)
     with pytest.raises(UserError) as raised:
         assemble(load_job(market(tmp_path, "one", asset, model=model)))
@@ -198,15 +196,17 @@ def test_the_likelihood_finds_the_world_that_made_the_returns(made: np.ndarray) 
     }  # fmt: skip
     for name, (true, resolution) in expected.items():
         values, errors = np.atleast_1d(found.values[name]), np.atleast_1d(found.errors[name])
-        for value, error, one in zip(values.ravel(), errors.ravel(), np.broadcast_to(true, values.shape).ravel(), strict=True):
+        for value, error, one in zip(
+            values.ravel(), errors.ravel(), np.broadcast_to(true, values.shape).ravel(), strict=True
+        ):
             if error > 1e-9:  # what is one by definition has none
                 assert_close(float(value), float(error), float(one), resolution=resolution)
     assert found.notes == ()
 
 
 def test_levels_find_moods_and_how_they_move_together() -> None:
-    """Seven years of hours, log-volatilities of half-life 12 days that are related by 0.7; five standard errors. Two years would give a
-    half-life that is a fifth too short, as a mean is taken out that is not known (models/README.md)."""
+    """Seven years of hours, log-volatilities of half-life 12 days that are related by 0.7; five standard errors. Two
+    years would give a half-life that is a fifth too short, as a mean is taken out that is not known (models/README.md)."""
     bars, sd, rng = 60_000, np.array([0.5, 0.4]), np.random.default_rng(6)
     kept = np.exp(-np.log(2) / 12 / 24)
     changes = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], bars + 5000)

@@ -232,14 +232,18 @@ def _each(
         inner = Check(check.path, f"assets.{asset}.")
         table = inner.table(tables, asset) if isinstance(tables[asset], dict) else None
         if table is None:
-            check.add(f"assets.{asset}", f"found {tables[asset]!r}; expected a table, written as [assets.{asset}.model]")
+            check.add(
+                f"assets.{asset}", f"found {tables[asset]!r}; expected a table, written as [assets.{asset}.model]"
+            )
             continue
         inner.keys("", table, required=("model", "parameters"), allowed=("model", "parameters", "standard_errors"))
         model, parameters = inner.table(table, "model"), inner.table(table, "parameters")
         parts = check_parts(inner, model) if "model" in table else None
         if parts is not None and (parts.family not in FAMILIES or parts.regimes is not None):
             found = f"found {parts.family!r}" if parts.regimes is None else "found regimes of its own"
-            expected = f"expected the family {' or '.join(map(repr, FAMILIES))}, with regimes under [model] for all assets"
+            expected = (
+                f"expected the family {' or '.join(map(repr, FAMILIES))}, with regimes under [model] for all assets"
+            )
             inner.add("model", f"{found}; {expected}")
             parts = None
         if parts is not None:
@@ -255,7 +259,13 @@ def _each(
 
 
 def _matrices(
-    check: Check, content: Mapping[str, Any], table: str, names: tuple[str, ...], assets: tuple[str, ...], *, exact: bool
+    check: Check,
+    content: Mapping[str, Any],
+    table: str,
+    names: tuple[str, ...],
+    assets: tuple[str, ...],
+    *,
+    exact: bool,
 ) -> dict[str, np.ndarray]:
     """Square tables of numbers, symmetric, in the order of the assets; correlations (`exact`) have ones on the diagonal and lie
     between -1 and 1."""
@@ -270,13 +280,17 @@ def _matrices(
         if not shaped or not all(
             isinstance(row, list) and len(row) == size and all(is_kind(x, float) for x in row) for row in value
         ):
-            check.add(f"{table}.{name}", f"found {str(value)[:60]}; expected {size} rows of {size} numbers, one an asset")
+            check.add(
+                f"{table}.{name}", f"found {str(value)[:60]}; expected {size} rows of {size} numbers, one an asset"
+            )
             continue
         matrix = np.array(value, np.float64)
         off = np.argwhere(np.abs(matrix - matrix.T) > _ROUNDING)
         if len(off):
             one, other = off[0]
-            found_there = f"found {matrix[one, other]:g} for {assets[one]} and {assets[other]}, {matrix[other, one]:g} for"
+            found_there = (
+                f"found {matrix[one, other]:g} for {assets[one]} and {assets[other]}, {matrix[other, one]:g} for"
+            )
             check.add(f"{table}.{name}", f"{found_there} the same two the other way round; make them equal")
         elif exact and (np.abs(np.diag(matrix) - 1) > _ROUNDING).any():
             check.add(f"{table}.{name}", f"found {np.diag(matrix).tolist()} on the diagonal; expected ones")
@@ -313,7 +327,9 @@ def _check_definite(check: Check, key: str, matrix: np.ndarray, because: str) ->
     most = (1 - _LEAST_EIGENVALUE) / (1 - least)
     shrink = math.floor(1000 * most) / 1000
     found = f"found a matrix that no returns have{because}: its smallest eigenvalue is {least:.3g}"
-    check.add(key, f"{found}, expected at least {_LEAST_EIGENVALUE:g}; multiply all but the diagonal by {shrink:g} or less")
+    check.add(
+        key, f"{found}, expected at least {_LEAST_EIGENVALUE:g}; multiply all but the diagonal by {shrink:g} or less"
+    )
 
 
 def returns_given_volatility(joint: JointModel, name: str) -> np.ndarray:
@@ -336,5 +352,3 @@ def _matrix_table(header: str, matrices: Mapping[str, np.ndarray]) -> str:
         rows = (f"  [{', '.join(toml_literal(float(value)) for value in row)}]," for row in matrix)
         lines += [f"{name} = [", *rows, "]"]
     return "\n".join(lines)
-
-

@@ -14,7 +14,6 @@ from scipy.signal import lfilter
 
 from calibrate.fits.blocks import BOOTSTRAPS
 
-
 MEMORY_DAYS = 1.0
 LAGS_DAYS = (5.0, 15.0)
 # How far the speed may be from the weights' rate, for the formula to hold, and the slowest that two years can tell.
@@ -46,9 +45,7 @@ def levels_of(returns: np.ndarray, interval_s: float, blocks: np.ndarray, rng: n
     products = [_lagged(log, lag) for lag in (short, long)]
     figures = _figures(*(p.mean(axis=0) for p in products))
     number = int(blocks[-1]) + 1
-    sums = [
-        np.stack([p[blocks[: len(p)] == block].sum(axis=0) for block in range(number)]) for p in products
-    ]
+    sums = [np.stack([p[blocks[: len(p)] == block].sum(axis=0) for block in range(number)]) for p in products]
     counts = [np.bincount(blocks[: len(p)], minlength=number) for p in products]
     squares = np.stack([np.mean(level[blocks == block] ** 2, axis=0) for block in range(number)])
     again, scales = [], []
@@ -56,7 +53,7 @@ def levels_of(returns: np.ndarray, interval_s: float, blocks: np.ndarray, rng: n
         drawn = rng.integers(number, size=number)
         again.append(_figures(*(s[drawn].sum(axis=0) / c[drawn].sum() for s, c in zip(sums, counts, strict=True))))
         scales.append(np.sqrt(squares[drawn].mean(axis=0)))
-    errors = [np.std([one[k] for one in again], axis=0, ddof=1) for k in range(3)]
+    errors = [np.std(np.stack([np.asarray(one[k]) for one in again]), axis=0, ddof=1) for k in range(3)]
     return Levels(level, *figures, errors[0], float(errors[1]), errors[2], np.std(scales, axis=0, ddof=1))
 
 
