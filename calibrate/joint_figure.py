@@ -64,6 +64,6 @@ def one_fund_chart(table: pd.DataFrame, found: Together) -> alt.LayerChart:
     names = ", ".join(f"{market.name} ({market.asset})" for market in found.markets)
     subtitle = [
         f"{names}: {found.joint.usd.shape[1]:,} paths over {found.horizon_days:g} day(s).",
-        "Bands are 95 % intervals. Funds of their own: amounts that each market needs more than with the same probability, added up.",
+        "Bands are 95 % intervals. Funds of their own: what each market needs more than with the same probability, added up.",
     ]
     return styled(layered([band, line, rule, named], WIDTH, 320.0), "One insurance fund for all markets", subtitle)
