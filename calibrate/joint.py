@@ -1,8 +1,8 @@
 """Several markets on the same paths: how often they are insolvent together, and what that asks of one insurance fund for all.
 
 Every job stays what it is: a market with its venue, simulated by itself. Its market is an asset of a joint model, and under
-one seed all assets meet the same world (`joint_sampling.py`), so path `i` of one job belongs to path `i` of the others. The same jobs on
-paths that have nothing to do with each other say what it would be if markets were independent.
+one seed all assets meet the same world (`joint_sampling.py`), so path `i` of one job belongs to path `i` of the others. The
+same jobs on paths that have nothing to do with each other say what it would be if markets were independent.
 
 What a market *needs* on a path is the smallest insurance fund with which it stays solvent there. One fund for all is taken to need
 the sum: never too little, and too much where markets are worst at different moments.

@@ -185,6 +185,7 @@ def candles_of(returns: np.ndarray, name: str) -> Candles:
     return Candles(ts, close, close, close, close, np.ones_like(close), 3600.0, f"{name}.csv", name)
 
 
+@pytest.mark.slow
 def test_the_likelihood_finds_the_world_that_made_the_returns(made: np.ndarray) -> None:
     """Within five standard errors; resolutions say how small an error would be seen, and are those of eight months."""
     found = maximum_likelihood(("A", "B"), Aligned(made, np.arange(len(made)), 0, 3600.0))
@@ -220,6 +221,7 @@ def test_levels_find_moods_and_how_they_move_together() -> None:
     np.testing.assert_allclose(np.mean(found.level**2, axis=0), 1.0)
 
 
+@pytest.mark.slow
 def test_evidence_holds_the_model_against_the_data(fitted: JointModel) -> None:
     rows = {row["what"]: row for row in fitted.dependence}
     assert set(rows) == {
