@@ -1,10 +1,10 @@
 """Joint model files: several assets whose prices move together, as one TOML file that a person can read and write by hand.
 
 `[model]` names the assets and what they share: jumps that come to all of them at once, and a chain of calm and crash.
-`[parameters]` holds the numbers of what is shared, `[correlation]` the correlations of diffusive returns in calm and in a crash and of
-the changes of log-volatility. Each asset has `[assets.NAME.model]` and `[assets.NAME.parameters]`, written as in the model file of
-one asset, with `shared_jump_beta` (its share of a jump of all) and `crash_volatility_multiplier` besides. `read_joint` lists
-everything that is wrong with a file at once.
+`[parameters]` holds the numbers of what is shared, `[correlation]` the correlations of diffusive returns in calm and in a
+crash and of the changes of log-volatility. Each asset has `[assets.NAME.model]` and `[assets.NAME.parameters]`, written as in
+the model file of one asset, with `shared_jump_beta` (its share of a jump of all) and `crash_volatility_multiplier` besides.
+`read_joint` lists everything that is wrong with a file at once.
 """
 
 import math

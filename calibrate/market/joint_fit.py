@@ -1,11 +1,12 @@
 """Fits a joint model to candles of several assets at once: slow moods of volatility first, the rest by maximum likelihood.
 
-Returns over the level of each asset's volatility (`joint_levels.py`) have a likelihood: constant volatility in calm and a multiple of
-it in a crash, the same crash for all; correlations of either; jumps of each asset and jumps of all (`joint_likelihood.py`). Jumps
-are as large as they are at the root mean square of volatility. Bars count that all files have. Standard errors of what the
-likelihood tells are the sandwich with scores of blocks of 30 days in the middle, since real returns are wild in clusters
-(White 1982; Liang and Zeger 1986), carried over to correlations and other figures by the delta method; they take levels
-for known. What a crash does to depth and the oracle is not in candles and stays at nothing, and so does the leverage effect.
+Returns over the level of each asset's volatility (`joint_levels.py`) have a likelihood: constant volatility in calm and a
+multiple of it in a crash, the same crash for all; correlations of either; jumps of each asset and jumps of all
+(`joint_likelihood.py`). Jumps are as large as they are at the root mean square of volatility. Bars count that all files have.
+Standard errors of what the likelihood tells are the sandwich with scores of blocks of 30 days in the middle, since real
+returns are wild in clusters (White 1982; Liang and Zeger 1986), carried over to correlations and other figures by the delta
+method; they take levels for known. What a crash does to depth and the oracle is not in candles and stays at nothing, and so
+does the leverage effect.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,8 +3,8 @@
 A level is a mean of absolute returns on both sides of a bar, the bar left out, with weights that fade exponentially. Its
 logarithm is taken for a log-volatility that reverts at one speed in all assets. At lags that are long against the weights'
 memory, autocovariances of the smoothed logarithm are `s^2 exp(-k lag) (a^2 / (a^2 - k^2))^2`, `s` the standard deviation, `k`
-the speed and `a` the weights' own rate; noise of the estimate is gone by then. Two lags give speed and standard deviation, and covariances of two
-assets at the shorter one how their volatilities are correlated.
+the speed and `a` the weights' own rate; noise of the estimate is gone by then. Two lags give speed and standard deviation,
+and covariances of two assets at the shorter one how their volatilities are correlated.
 """
 
 from typing import NamedTuple
