@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from calibrate.assemble_events import events_of
+from calibrate.assemble_joint import asset_of
 from calibrate.assemble_oracle import guards_of, oracle_of
 from calibrate.assemble_replay import replaying
 from calibrate.assemble_rules import (
@@ -37,6 +38,8 @@ from calibrate.liquidity import Liquidity
 from calibrate.market.build import market_from
 from calibrate.market.constant import ConstantVolatility
 from calibrate.market.files import read_model
+from calibrate.market.joint import market_of_asset
+from calibrate.market.joint_files import is_joint
 from calibrate.market.market import Market
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.rise_windows import windows
@@ -140,12 +143,16 @@ def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
     if section.volatility is not None:
         return Market(ConstantVolatility(jnp.asarray(section.volatility, dtype)), jnp.asarray(0.0, dtype))
     assert section.model is not None
-    model = read_model(model_path(section.model, loaded))
+    path, step_s = model_path(section.model, loaded), loaded.job.simulation.step_s
+    if is_joint(path) or section.asset is not None:
+        joint, asset = asset_of(loaded, path)
+        return market_of_asset(joint, asset, section.initial_volatility, step_s, dtype)
+    model = read_model(path)
     if section.initial_volatility is not None and model.parts.family == "constant":
         found = f"found {section.initial_volatility:g}, but volatility never changes in the model {section.model!r}"
         expected = "remove it, or choose a model whose volatility moves"
         raise UserError([Problem(f"{loaded.path}: market.initial_volatility", f"{found}; {expected}")])
-    return market_from(model, section.initial_volatility, loaded.job.simulation.step_s, dtype)
+    return market_from(model, section.initial_volatility, step_s, dtype)
 
 
 def model_path(name: str, loaded: LoadedJob) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from calibrate import cli_data, cli_fit, cli_market, cli_venues
+from calibrate import cli_data, cli_fit, cli_joint, cli_market, cli_venues
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible as _interruptible
 from calibrate.interruption import stop_at_once as _stop_at_once
@@ -202,6 +202,7 @@ def frontier(
         typer.echo(f"figures: {folder / 'frontier.html'}")
 
 
+app.command()(cli_joint.joint)
 app.command()(cli_market.fit)
 
 

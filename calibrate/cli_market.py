@@ -1,4 +1,4 @@
-"""The command that fits market models to candles: one family, or all of them ranked on what came after."""
+"""The command that fits market models to candles: one family, all of them ranked on what came after, or several assets together."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calibrate.cli_joint import fit_together
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible
 
@@ -17,7 +18,12 @@ USUAL = "log-ou-kou"
 
 
 def fit(
-    candles: Annotated[Path, typer.Argument(help="OHLCV candles (CSV or Parquet).", show_default=False)],
+    candles: Annotated[
+        list[Path],
+        typer.Argument(
+            help="OHLCV candles (CSV or Parquet); with --joint a file an asset, or NAME=FILE.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -47,6 +53,9 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Fit several assets together: correlations, shared jumps and crashes.")
+    ] = False,
     figures: Annotated[
         bool, typer.Option("--figures", help="Draw the fit against the data, beside the model file.")
     ] = False,
@@ -56,12 +65,21 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is simulated and resampled.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Fit a market model to candles and say how well it fits, or compare families on data they have not seen."""
+    """Fit a market model to candles and say how well it fits, or compare families on data they have not seen.
+
+    With --joint, several files become one model of assets that move together.
+    """
     from calibrate.market.periods import period_of, within
 
     until_ms = None if until is None else _time_ms(until)
     periods = [period_of(text) for text in window or ()]
+    if joint:
+        given = {"--family": family, "--compare": compare, "--until": until, "--window": window, "--figures": figures}
+        fit_together(candles, output, [name for name, value in given.items() if value], allow_gaps, seed, as_json)
+        return
     _check(family, compare, until, window, output)
+    if len(candles) > 1:
+        raise UserError([Problem("CANDLES", f"found {len(candles)} files; expected one, or --joint for a joint model")])
     from calibrate.runtime import configure
 
     configure()
@@ -71,9 +89,9 @@ def fit(
     options = f"{' --allow-gaps' if allow_gaps else ''}{f' --until {until}' if until else ''}"
     options += "".join(f" --window {period.text}" for period in periods)
     options += f" --seed {seed}" if seed else ""
-    data = read_candles(candles, allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
+    data = read_candles(candles[0], allow_gaps=allow_gaps, minimum_bars=MINIMUM_BARS_FOR_FIT)
     data = within(data, periods) if periods else data
-    command = f"calibrate fit {candles.name}{options}"
+    command = f"calibrate fit {candles[0].name}{options}"
     with interruptible():
         if compare:
             assert until_ms is not None

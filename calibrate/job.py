@@ -350,7 +350,7 @@ def _merged(table: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     rivals = {
         "cohorts": ("positions",),
         "model": ("volatility",),
-        "volatility": ("model", "initial_volatility"),
+        "volatility": ("model", "asset", "initial_volatility"),
         "positions": ("cohorts", "open_interest_usd"),
     }
     left_out = {rival for key in changes for rival in rivals.get(key, ())} - set(changes)

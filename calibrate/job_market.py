@@ -44,7 +44,8 @@ Moment = Annotated[datetime.datetime, BeforeValidator(moment)]
 
 class MarketSection(Section):
     """Either a fitted `model` (a shipped name, or a file next to the job) or a constant `volatility` (annual, 0.8 is 80 %).
-    `initial_volatility` is the annual volatility at the start; without it the start is drawn from the long-run law.
+    `asset` says which of its assets, where the model describes several that move together. `initial_volatility` is the annual
+    volatility at the start; without it the start is drawn from the long-run law.
 
     With `debt`, that is the law of the collateral, and the debt is in another volatile asset; prices, and all amounts, are in units
     of it.
@@ -53,6 +54,7 @@ class MarketSection(Section):
     the file's first bar) over the horizon, or to `to`; model or volatility then only say which volatility is usual."""
 
     model: str | None = None
+    asset: str | None = None
     volatility: Positive | None = None
     initial_volatility: Positive | None = None
     replay: str | None = None
@@ -69,6 +71,8 @@ class MarketSection(Section):
             )
         if self.volatility is not None and self.initial_volatility is not None:
             raise ValueError("`initial_volatility` has no meaning with a constant `volatility`; remove one of them")
+        if self.volatility is not None and self.asset is not None:
+            raise ValueError("`asset` chooses one of a joint `model`; it has no meaning with a constant `volatility`")
         return self
 
     @model_validator(mode="after")

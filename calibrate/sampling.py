@@ -13,7 +13,7 @@ with probability p and large jumps of relative density g(x) are added with proba
 """
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from calibrate.extremes import larger, smaller
-from calibrate.market.model import Jump, JumpLaw, StepShocks, draw_jump
+from calibrate.market.model import Jump, JumpLaw, StepShocks, draw_jump, drawn_kind
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, start_draws
 from calibrate.units import Index, PerPath, Scalar
 
@@ -107,28 +107,26 @@ class Draw(NamedTuple):
 
 
 class Sampling(eqx.Module):
-    """A way to draw paths. What it carries along a path is a `Draw`, or nothing for plain sampling."""
+    """A way to draw paths, with whatever it carries along a path: a `Draw`, or nothing for plain sampling."""
 
     @abstractmethod
     def block_length(self, steps: int) -> int:
         """For how many steps shocks are made at a time; a divisor of the number of steps."""
 
     @abstractmethod
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Draw | None]:
+    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Any]:
         """What draws the market's state at the start."""
 
     @abstractmethod
-    def step(
-        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
-    ) -> tuple[StepShocks, Draw | None]:
+    def step(self, state: Any, block: Index, shocks: Shocks, law: JumpLaw | None) -> tuple[StepShocks, Any]:
         """The shocks of a step, made of those of the generator."""
 
     @abstractmethod
-    def end_of_block(self, state: Draw | None) -> tuple[Draw | None, tuple[PerPath, PerPath] | None]:
+    def end_of_block(self, state: Any) -> tuple[Any, tuple[PerPath, PerPath] | None]:
         """The sums of normals of the block that ends, which start anew."""
 
     @abstractmethod
-    def drawn(self, state: Draw | None, sums: tuple[PerPath, PerPath] | None, block: int) -> Drawn | None:
+    def drawn(self, state: Any, sums: tuple[PerPath, PerPath] | None, block: int) -> Drawn | None:
         """What is remembered of the paths; `sums` are those of all blocks, of `block` steps each."""
 
 
@@ -211,10 +209,12 @@ class ImportanceSampling(Sampling):
         is_up, is_large = uniform < up, uniform < up + down
         usual = draw_jump(law, jnp.where(is_large, law.probability, uniform - up - down))
         share = jnp.where(is_up, uniform / larger(up, 1e-12), (uniform - up) / larger(down, 1e-12))
+        shared, share = drawn_kind(law, is_up, share)
         return Jump(
             occurs=is_large | usual.occurs,
             upward=jnp.where(is_large, is_up, usual.upward),
             excess=jnp.where(is_large, _one_of(is_up, self.up, self.down).excess(share), usual.excess),
+            shared=None if shared is None or usual.shared is None else jnp.where(is_large, shared, usual.shared),
         )
 
     def _log_density(self, law: JumpLaw, jump: Jump) -> PerPath:

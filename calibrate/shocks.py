@@ -25,6 +25,8 @@ _ROUNDS = 10
 
 # Which purpose a counter serves: the last of its four words.
 _STREAM_STEP, _STREAM_BRIDGE, _STREAM_START, _STREAM_MORE = 0, 1, 2, 3
+# From here on two for each source of a joint model: its steps and its start.
+_STREAM_SOURCES = 4
 
 
 class PathIds(NamedTuple):
@@ -126,6 +128,23 @@ def shocks_of_steps(
         block_uniform = uniform(block, dtype) if needs.block_uniform else None
     made = normals(first, second, dtype), uniform(third, dtype)
     return Shocks(*made, extremes, third_normal, regime_uniform, block_uniform)
+
+
+class SourceShocks(NamedTuple):
+    """What one source of a joint model draws in a step: two independent standard normals as real and imaginary part, and a uniform.
+    Every asset has a source of its own, and each mixes them with those of the assets before it."""
+
+    normals: Complex[Array, " path"]
+    uniform: PerPath
+
+
+def source_shocks(
+    seed: Seed, ids: PathIds, step: Words, source: int, dtype: np.dtype, *, start: bool = False
+) -> SourceShocks:
+    """Shocks of a source in a step, or at the `start`."""
+    stream = _STREAM_SOURCES + 2 * source + start
+    first, second, third, _ = philox(_counter(ids, step, stream), seed)
+    return SourceShocks(normals(first, second, dtype), uniform(third, dtype))
 
 
 def _counter(ids: PathIds, step: Words, stream: int) -> tuple[Words, Words, Words, Words]:

@@ -40,7 +40,7 @@ from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
 from calibrate.policy import Parameters, Policy, with_values
 from calibrate.processes import current_crew
 from calibrate.rise_windows import Window
-from calibrate.sampling import Draw, Drawn, PlainSampling, Sampling
+from calibrate.sampling import Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, path_ids, seed_words, shocks_of_steps
 from calibrate.sources import SourceShocks
 from calibrate.spread import in_order
@@ -275,7 +275,8 @@ def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPa
     )
 
 
-Carry = tuple[PathState, Draw | None]
+# A path's state, and what the way to draw it carries along.
+Carry = tuple[PathState, Any]
 
 
 # --- many paths -----------------------------------------------------------------------------------------------------------
@@ -392,8 +393,8 @@ def simulate(
         whole.values,
         whole.slopes,
         derivatives,
-        weights=None if sampling is None else drawn["weight"].astype(np.float64),
-        drawn=Drawn(**drawn) if keep_drawn and sampling is not None else None,
+        weights=drawn["weight"].astype(np.float64) if drawn else None,
+        drawn=Drawn(**drawn) if keep_drawn and drawn else None,
     )
 
 

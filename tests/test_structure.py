@@ -18,6 +18,7 @@ DEFERRED = {
     "calibrate.cli": "help and mistakes answer before JAX is loaded",
     "calibrate.cli_data": "help and mistakes answer before anything else is loaded",
     "calibrate.cli_fit": "help and mistakes answer before JAX is loaded",
+    "calibrate.cli_joint": "help and mistakes answer before JAX is loaded",
     "calibrate.cli_market": "help and mistakes answer before JAX is loaded",
     "calibrate.cli_venues": "help and mistakes answer before JAX is loaded",
     "calibrate.pipeline": "figures are loaded only where they are drawn",

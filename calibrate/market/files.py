@@ -20,7 +20,7 @@ import numpy as np
 
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.market.residuals import read_residuals, residuals_text
-from calibrate.market.schema import KINDS, WHOLE, Parts, joint_problems
+from calibrate.market.schema import KINDS, WHOLE, Parts, Ranges, joint_problems
 from calibrate.run_folder import write_text
 from calibrate.shipped import shipped_folder
 
@@ -82,23 +82,19 @@ class ModelFile:
 
 def read_model(path: str | os.PathLike[str]) -> ModelFile:
     """Read and check a model file; everything wrong with it is raised together as one `UserError`."""
-    text = _read_text(path)
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError([Problem(str(path), f"not readable as TOML: {error}; mend that line")]) from error
-
-    check = _Check(str(path))
+    text = read_text(path)
+    content = parsed(path, text)
+    check = Check(str(path))
     check.keys("", content, required=("model", "parameters"), allowed=TABLES)
     model = check.table(content, "model")
     parameters = check.table(content, "parameters")
     errors = check.table(content, "standard_errors")
     fit = check.table(content, "fit")
-    parts = _check_parts(check, model) if "model" in content else None
+    parts = check_parts(check, model) if "model" in content else None
     if parts is not None and "parameters" in content:
-        _check_parameters(check, parts, parameters)
+        check_parameters(check, parts.ranges(), parameters)
     if parts is not None:
-        _check_standard_errors(check, parts, errors)
+        check_standard_errors(check, parts.ranges(), errors)
     residuals = _residuals(check, model, parts, Path(path).parent)
     check.keys("fit", fit, allowed=tuple(FIT_KEYS))
     check.types("fit", fit, FIT_KEYS)
@@ -115,9 +111,17 @@ def read_model(path: str | os.PathLike[str]) -> ModelFile:
         goodness,
         autocorrelation,
         Path(path).name,
-        _sha256(text),
+        sha256_of(text),
         residuals,
     )
+
+
+def parsed(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
+    """The tables of a TOML file."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError([Problem(str(path), f"not readable as TOML: {error}; mend that line")]) from error
 
 
 def find_model(name: str) -> Path:
@@ -134,7 +138,7 @@ def write_model(path: str | os.PathLike[str], fit: "Fit", *, command: str) -> No
     target = Path(path)
     history = None if fit.residuals is None else residuals_text(fit.residuals)
     named = (
-        {} if history is None else dict(zip(RESIDUAL_KEYS, (_history_of(target).name, _sha256(history)), strict=True))
+        {} if history is None else dict(zip(RESIDUAL_KEYS, (_history_of(target).name, sha256_of(history)), strict=True))
     )
     text = model_text(fit, command=command, residuals=named)
     if not target.parent.is_dir():
@@ -173,32 +177,34 @@ def model_text(fit: "Fit", *, command: str, residuals: dict[str, str] | None = N
         origin["notes"] = list(fit.notes)
     blocks = [
         "# A market model fitted to candles. What each number means: models/README.md.",
-        _table("[model]", {"family": fit.family} | fit.parts | (residuals or {})),
-        _table("[parameters]", fit.parameters),
-        _table("[standard_errors]", fit.standard_errors),
-        _table("[fit]", origin),
-        *(_table("[[goodness]]", row) for row in fit.goodness),
-        *(_table("[[autocorrelation]]", row) for row in fit.autocorrelation),
+        toml_table("[model]", {"family": fit.family} | fit.parts | (residuals or {})),
+        toml_table("[parameters]", fit.parameters),
+        toml_table("[standard_errors]", fit.standard_errors),
+        toml_table("[fit]", origin),
+        *(toml_table("[[goodness]]", row) for row in fit.goodness),
+        *(toml_table("[[autocorrelation]]", row) for row in fit.autocorrelation),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 def text_sha256(path: str | os.PathLike[str]) -> str:
     """Hash of a text file that does not depend on how the system ends its lines."""
-    return _sha256(_read_text(path))
+    return sha256_of(read_text(path))
 
 
 @dataclass
-class _Check:
-    """Collects the problems of one file."""
+class Check:
+    """Collects the problems of one file, or of the tables `within` a part of it."""
 
     path: str
+    within: str = ""
 
     def __post_init__(self) -> None:
         self.problems: list[Problem] = []
 
     def add(self, key: str, message: str) -> None:
-        self.problems.append(Problem(f"{self.path}: {key}" if key else self.path, message))
+        place = f"{self.within}{key}"
+        self.problems.append(Problem(f"{self.path}: {place}" if place else self.path, message))
 
     def table(self, content: Mapping[str, Any], name: str) -> dict[str, Any]:
         value = content.get(name, {})
@@ -222,7 +228,7 @@ class _Check:
 
     def types(self, place: str, table: Mapping[str, Any], expected: Mapping[str, type]) -> None:
         for name, kind in expected.items():
-            if name in table and not _is_kind(table[name], kind):
+            if name in table and not is_kind(table[name], kind):
                 self.add(f"{place}.{name}", f"found {table[name]!r}; expected {KIND[kind]}")
 
     def rows(self, content: Mapping[str, Any], name: str, expected: Mapping[str, type]) -> list[dict[str, Any]]:
@@ -237,7 +243,7 @@ class _Check:
         return rows
 
 
-def _check_parts(check: _Check, model: Mapping[str, Any]) -> Parts | None:
+def check_parts(check: Check, model: Mapping[str, Any]) -> Parts | None:
     """The parts that a model names, if they go together."""
     check.keys("model", model, required=("family",), allowed=(*KINDS, *RESIDUAL_KEYS))
     before = len(check.problems)
@@ -262,15 +268,14 @@ def _check_parts(check: _Check, model: Mapping[str, Any]) -> Parts | None:
     return Parts(**chosen)
 
 
-def _check_parameters(check: _Check, parts: Parts, parameters: Mapping[str, Any]) -> None:
-    ranges = parts.ranges()
+def check_parameters(check: Check, ranges: Ranges, parameters: Mapping[str, Any]) -> None:
     check.keys("parameters", parameters, required=tuple(ranges), allowed=tuple(ranges))
     before = len(check.problems)
     for name, limits in ranges.items():
         value = parameters.get(name)
         if value is None:
             continue
-        if not _is_kind(value, float):
+        if not is_kind(value, float):
             check.add(f"parameters.{name}", f"found {value!r}; expected a number {limits}")
         elif not limits.holds(value):
             check.add(f"parameters.{name}", f"found {value:g}; expected a number {limits}")
@@ -279,14 +284,14 @@ def _check_parameters(check: _Check, parts: Parts, parameters: Mapping[str, Any]
             check.add(f"parameters.{name}", message)
 
 
-def _check_standard_errors(check: _Check, parts: Parts, errors: Mapping[str, Any]) -> None:
-    check.keys("standard_errors", errors, allowed=tuple(parts.ranges()))
+def check_standard_errors(check: Check, ranges: Ranges, errors: Mapping[str, Any]) -> None:
+    check.keys("standard_errors", errors, allowed=tuple(ranges))
     for name, value in errors.items():
-        if not _is_kind(value, float) or value < 0:
+        if not is_kind(value, float) or value < 0:
             check.add(f"standard_errors.{name}", f"found {value!r}; expected a number of at least 0")
 
 
-def _residuals(check: _Check, model: Mapping[str, Any], parts: Parts | None, folder: Path) -> np.ndarray | None:
+def _residuals(check: Check, model: Mapping[str, Any], parts: Parts | None, folder: Path) -> np.ndarray | None:
     """The history of a family that draws from one: a file beside the model, whose hash the model states."""
     if parts is None:
         return None
@@ -310,13 +315,13 @@ def _residuals(check: _Check, model: Mapping[str, Any], parts: Parts | None, fol
     return residuals
 
 
-def _is_kind(value: Any, kind: type) -> bool:
+def is_kind(value: Any, kind: type) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
-def _read_text(path: str | os.PathLike[str]) -> str:
+def read_text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -326,17 +331,17 @@ def _read_text(path: str | os.PathLike[str]) -> str:
         raise UserError([Problem(str(path), "not a text file; expected a model file in TOML")]) from error
 
 
-def _table(header: str, values: Mapping[str, Any]) -> str:
-    return "\n".join([header, *(f"{name} = {_literal(value)}" for name, value in values.items())])
+def toml_table(header: str, values: Mapping[str, Any]) -> str:
+    return "\n".join([header, *(f"{name} = {toml_literal(value)}" for name, value in values.items())])
 
 
-def _literal(value: Any) -> str:
+def toml_literal(value: Any) -> str:
     """A TOML literal: JSON's escapes of text are TOML's too, but for one control character that JSON leaves alone."""
     if isinstance(value, str):
         readable = value.encode("utf-8", "replace").decode("utf-8")
         return json.dumps(readable, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
+        return f"[{', '.join(map(toml_literal, value))}]"
     if isinstance(value, float):
         return repr(float(value))
     if isinstance(value, int):
@@ -344,5 +349,5 @@ def _literal(value: Any) -> str:
     raise TypeError(f"found {type(value).__name__}; expected text, a number or a list of them")
 
 
-def _sha256(text: str) -> str:
+def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

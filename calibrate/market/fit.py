@@ -116,7 +116,7 @@ def with_evidence(family: str, estimate: Estimate, task: Task) -> Fit:
         candles.gaps,
         candles.interval_s,
         task.seed,
-        _package_version(),
+        package_version(),
         estimate.notes,
         parts,
         estimate.residuals,
@@ -165,7 +165,7 @@ def check_candles(candles: Candles, families: Iterable[str]) -> None:
         raise UserError([Problem(candles.source, f"{found}; {expected}; use a file with fewer gaps")])
 
 
-def _package_version() -> str:
+def package_version() -> str:
     try:
         return version("calibrate")
     except PackageNotFoundError:  # run from a source tree that is not installed

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from calibrate.extremes import smaller
-from calibrate.market.model import Arrival, JumpLaw, Sizes, State, StepShocks, Volatility
+from calibrate.market.model import Arrival, Jump, JumpLaw, Sizes, State, StepShocks, Volatility, joined_law
 from calibrate.market.regimes import CALM, Multipliers, Regimes
 from calibrate.shocks import Needs, StartDraws
 from calibrate.units import PerPath, Scalar
@@ -47,13 +47,15 @@ class Jumps(eqx.Module):
 class Market(eqx.Module):
     """A market model. Prices are expected to grow at `drift`, annual. Every step takes a `scale` that multiplies diffusive
     volatility and jump sizes alike: the level of all risk, 1 by default. `moves` multiplies them too: how far this price moves
-    where the parts describe another one (None: as far)."""
+    where the parts describe another one (None: as far). `shared` are jumps that come to all assets of a joint model at once, in
+    the size that they have here; whoever has them has `jumps` too, if only at a rate of zero."""
 
     volatility: Volatility
     drift: Scalar
     jumps: Jumps | None = None
     regimes: Regimes | None = None
     moves: Scalar | None = None
+    shared: Jumps | None = None
 
     @property
     def needs(self) -> Needs:
@@ -74,9 +76,13 @@ class Market(eqx.Module):
         """The law of jumps in a step from this state; None for a model without jumps. `rate_scale` multiplies their rate."""
         if self.jumps is None:
             return None
-        expected = self.jumps.arrival.expected(state.arrival, self.volatility.log_level(state.volatility), dt)
-        probability = smaller(rate_scale * self._regime(state).jumps * expected, 1.0)
-        return JumpLaw(probability, self.jumps.sizes.upward())
+        level, rate_scale = self.volatility.log_level(state.volatility), rate_scale * self._regime(state).jumps
+        probability = smaller(rate_scale * self.jumps.arrival.expected(state.arrival, level, dt), 1.0)
+        own = JumpLaw(probability, self.jumps.sizes.upward())
+        if self.shared is None:
+            return own
+        of_all = smaller(rate_scale * self.shared.arrival.expected((), level, dt), 1.0)
+        return joined_law(own, JumpLaw(of_all, self.shared.sizes.upward()))
 
     def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
         """The state one step of `dt` years later, and what happened in it."""
@@ -91,11 +97,10 @@ class Market(eqx.Module):
         else:
             assert shocks.law is not None
             assert shocks.jump is not None
-            sizes, occurs = self.jumps.sizes, shocks.jump.occurs
-            jump = scale * jnp.where(occurs, sizes.size(shocks.jump), 0.0)
-            arrival = self.jumps.arrival.step(state.arrival, occurs, dt)
-            compensator = shocks.law.probability * sizes.mean_relative(scale)
-            log_return = diffusion.mean - compensator + diffusion.noise + jump
+            occurs, of_all = shocks.jump.occurs, shocks.jump.shared
+            jump = scale * jnp.where(occurs, self._size(self.jumps, shocks.jump), 0.0)
+            arrival = self.jumps.arrival.step(state.arrival, occurs if of_all is None else occurs & ~of_all, dt)
+            log_return = diffusion.mean - self._compensator(self.jumps, shocks.law, scale) + diffusion.noise + jump
         move = MarketMove(diffusion.volatility, level, jump, regime.depth, state.crash)
         after = MarketState(state.log_price + log_return, volatility, arrival, self._next_regime(state, shocks, dt))
         return after, move
@@ -108,7 +113,25 @@ class Market(eqx.Module):
         if self.jumps is not None:
             arrivals = self.jumps.arrival.rate(state.arrival, self.volatility.log_level(state.volatility))
             rate = rate + regime.jumps * arrivals * self.jumps.sizes.mean_square()
+            if self.shared is not None:
+                of_all = self.shared.arrival.rate((), self.volatility.log_level(state.volatility))
+                rate = rate + regime.jumps * of_all * self.shared.sizes.mean_square()
         return scale**2 * rate
+
+    def _size(self, own: Jumps, jump: Jump) -> PerPath:
+        """The log-return of jumps where they occur, at scale 1."""
+        size = own.sizes.size(jump)
+        if self.shared is None or jump.shared is None:
+            return size
+        return jnp.where(jump.shared, self.shared.sizes.size(jump), size)
+
+    def _compensator(self, own: Jumps, law: JumpLaw, scale: Scalar) -> PerPath:
+        """What jumps let the price grow by on average in a step."""
+        if self.shared is None or law.shared is None:
+            return law.probability * own.sizes.mean_relative(scale)
+        of_all = law.shared.probability
+        relative = self.shared.sizes.mean_relative(scale)
+        return (law.probability - of_all) * own.sizes.mean_relative(scale) + of_all * relative
 
     def _regime(self, state: MarketState) -> Multipliers:
         return CALM if self.regimes is None or state.crash is None else self.regimes.multipliers(state.crash)

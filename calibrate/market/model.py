@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool
 
-from calibrate.extremes import clipped, larger
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.shocks import Needs, StartDraws
 from calibrate.units import PerPath, Scalar
 
@@ -38,19 +38,31 @@ State = Any
 
 
 class JumpLaw(NamedTuple):
-    """How likely a jump is within a step, and given one, that it is upward."""
+    """How likely a jump is within a step, and given one, that it is upward. `shared` is the part of this law that belongs to jumps
+    which come to all assets of a joint model at once, None in a market of its own."""
 
     probability: PerPath
-    upward: Scalar
+    upward: Scalar | PerPath
+    shared: "JumpLaw | None" = None
+
+    @property
+    def own(self) -> "JumpLaw":
+        """The rest of the law: jumps that come to this asset alone."""
+        if self.shared is None:
+            return self
+        probability = larger(self.probability - self.shared.probability, 0.0)
+        upward = self.probability * self.upward - self.shared.probability * self.shared.upward
+        return JumpLaw(probability, clipped(upward / _positive(probability), 0.0, 1.0))
 
 
 class Jump(NamedTuple):
-    """Whether a path jumps in a step, whether upward, and a standard exponential that the size grows with. Where there is no
-    jump the last two mean nothing."""
+    """Whether a path jumps in a step, whether upward, a standard exponential that the size grows with, and in a joint model whether
+    it is a jump of all assets. Where there is no jump the others mean nothing."""
 
     occurs: Bool[Array, " path"]
     upward: Bool[Array, " path"]
     excess: PerPath
+    shared: Bool[Array, " path"] | None = None
 
 
 class StepShocks(NamedTuple):
@@ -145,16 +157,48 @@ class Sizes(eqx.Module):
         """E[size ** 2]."""
 
 
+def joined_law(own: JumpLaw, shared: JumpLaw) -> JumpLaw:
+    """The law of a step's jump where an asset has jumps of its own and those of all assets, at most one of which comes."""
+    probability = smaller(own.probability + shared.probability, 1.0)
+    upward = own.probability * own.upward + shared.probability * shared.upward
+    return JumpLaw(probability, upward / _positive(own.probability + shared.probability), shared)
+
+
 def draw_jump(law: JumpLaw, uniform: PerPath) -> Jump:
     """Whether there is a jump, its direction and its size, all from one uniform: given that it lies below the probability,
     the uniform divided by it is uniform again, and once more within either direction."""
-    place = uniform / larger(law.probability, jnp.finfo(uniform.dtype).tiny)
+    place = uniform / _positive(law.probability)
     upward = place < law.upward
     # Outside its own branch each share is given a harmless value, so that no derivative is infinite there.
     up_share = jnp.where(upward, place / jnp.maximum(law.upward, 1e-12), 1.0)
     down_share = (place - law.upward) / jnp.maximum(1 - law.upward, 1e-12)
     share = jnp.where(upward, up_share, clipped(down_share, 1e-9, 1.0))
-    return Jump(uniform < law.probability, upward, -jnp.log(share))
+    shared, share = drawn_kind(law, upward, share)
+    return Jump(uniform < law.probability, upward, -jnp.log(share), shared)
+
+
+def drawn_kind(
+    law: JumpLaw, upward: Bool[Array, " path"], uniform: PerPath
+) -> tuple[Bool[Array, " path"] | None, PerPath]:
+    """Whether jumps of these directions are of all assets (None in a market of its own), and what remains of the uniform that told
+    it, which is uniform again."""
+    if law.shared is None:
+        return None, uniform
+    of_all = law.shared.probability * _way(law.shared, upward)
+    chance = clipped(of_all / _positive(law.probability * _way(law, upward)), 0.0, 1.0)
+    shared = uniform < chance
+    rest = jnp.where(shared, uniform / _positive(chance), (uniform - chance) / _positive(1 - chance))
+    return shared, clipped(rest, 1e-9, 1.0)
+
+
+def _way(law: JumpLaw, upward: Bool[Array, " path"]) -> PerPath:
+    """The probability of each path's direction."""
+    return jnp.where(upward, law.upward, 1 - law.upward)
+
+
+def _positive(value: PerPath) -> PerPath:
+    """The value, or the smallest number that can be divided by."""
+    return larger(value, jnp.finfo(value.dtype).tiny)
 
 
 def relative_likelihood(shocks: StepShocks) -> PerPath | float:
@@ -165,7 +209,7 @@ def relative_likelihood(shocks: StepShocks) -> PerPath | float:
     law, jump = shocks.law, shocks.jump
     tiny = jnp.finfo(law.probability.dtype).tiny
     # Each branch has a harmless value where the other rules, so that no derivative is infinite there.
-    came = law.probability * jnp.where(jump.upward, law.upward, 1 - law.upward)
+    came = law.probability * _way(law, jump.upward)
     stayed_away = 1 - jnp.where(jump.occurs, 0.0, law.probability)
     of_step = jnp.log(jnp.where(jump.occurs, larger(came, tiny), larger(stayed_away, tiny)))
     return of_step - lax.stop_gradient(of_step)

@@ -4,7 +4,7 @@ Steps are a bar for models of bars, five minutes where jumps come in clusters, s
 quarter of an hour for all others.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,8 +17,8 @@ from calibrate.market.build import market_from
 from calibrate.market.files import ModelFile
 from calibrate.market.market import Market, MarketState
 from calibrate.market.moments import STEP_S, Moments, Rows, Windows, model_rows
-from calibrate.sampling import PlainSampling
-from calibrate.shocks import PathIds, Seed, path_ids, seed_words, shocks_of_steps, start_draws
+from calibrate.sampling import PlainSampling, Sampling
+from calibrate.shocks import PathIds, Seed, path_ids, seed_words, shocks_of_steps
 from calibrate.units import DAYS_PER_YEAR, SECONDS_PER_YEAR, Index
 
 SINGLE = np.dtype(np.float32)
@@ -55,7 +55,7 @@ def simulated_closes(
     market = _started(market_from(model, None if start is None else start.volatility, bar_s / steps, SINGLE), start)
     ids = path_ids(np.arange(first_path, first_path + paths))
     dt = jnp.asarray(bar_s / steps / SECONDS_PER_YEAR, SINGLE)
-    return np.asarray(_closes(market, seed_words(seed), ids, dt, bars, steps))
+    return np.asarray(closes_of(market, PlainSampling(), seed_words(seed), ids, dt, bars, steps))
 
 
 def _started(market: Market, start: Start | None) -> Market:
@@ -73,25 +73,27 @@ def _started(market: Market, start: Start | None) -> Market:
 
 
 @eqx.filter_jit
-def _closes(
-    market: Market, seed: Seed, ids: PathIds, dt: Float[Array, ""], bars: int, steps: int
+def closes_of(
+    market: Market, sampling: Sampling, seed: Seed, ids: PathIds, dt: Float[Array, ""], bars: int, steps: int
 ) -> Float[Array, "bar path"]:
-    sampling, one = PlainSampling(), jnp.ones((), SINGLE)
+    """Log-prices at the close of each bar of so many steps."""
+    one = jnp.ones((), SINGLE)
 
-    def step(number: Index, state: MarketState) -> MarketState:
+    def step(number: Index, carry: tuple[MarketState, Any]) -> tuple[MarketState, Any]:
+        state, draw = carry
         drawn = shocks_of_steps(
             seed, ids, number.astype(jnp.uint32)[None], SINGLE, continuous=False, needs=market.needs
         )
         of_step = jax.tree.map(lambda values: values[0], drawn)
-        shocks, _ = sampling.step(None, number, of_step, market.jump_law(state, dt))
-        return market.step(state, shocks, dt, one)[0]
+        shocks, draw = sampling.step(draw, number, of_step, market.jump_law(state, dt))
+        return market.step(state, shocks, dt, one)[0], draw
 
-    def bar(state: MarketState, first: Index) -> tuple[MarketState, Float[Array, " path"]]:
-        state = lax.fori_loop(first, first + steps, step, state)
-        return state, state.log_price
+    def bar(carry: tuple[MarketState, Any], first: Index) -> tuple[tuple[MarketState, Any], Float[Array, " path"]]:
+        state, draw = lax.fori_loop(first, first + steps, step, carry)
+        return (state, draw), state.log_price
 
-    start = market.start(start_draws(seed, ids, SINGLE))
-    return lax.scan(bar, start, steps * jnp.arange(bars, dtype=jnp.int32))[1]
+    draws, draw = sampling.start(seed, ids, SINGLE)
+    return lax.scan(bar, (market.start(draws), draw), steps * jnp.arange(bars, dtype=jnp.int32))[1]
 
 
 def simulated_moments(model: ModelFile, windows: Windows, *, seed: int, years: float) -> Moments:

@@ -41,7 +41,9 @@ def fit_by_likelihood(
         scores = np.asarray(jax.jit(jax.jacfwd(each))(jnp.asarray(found)))
         hessian = np.asarray(jax.jit(jax.jacfwd(jax.grad(lambda vector: -each(vector).sum())))(jnp.asarray(found)))
     parameters = {name: rounded(float(value)) for name, value in space.parameters(found).items()}
-    errors = space.errors(found, np.sqrt(np.diag(_sandwich(hessian, scores, task.blocks()))))
+    blocks = task.blocks()
+    by_block = np.stack([np.bincount(blocks, weights=score, minlength=blocks[-1] + 1) for score in scores.T], axis=1)
+    errors = space.errors(found, np.sqrt(np.diag(sandwich(hessian, by_block))))
     return Estimate(
         parameters | dict(fixed), {name: rounded(error) for name, error in errors.items()}, space.notes(found)
     )
@@ -61,10 +63,10 @@ def _search(
     return float(end.fun), end.x
 
 
-def _sandwich(hessian: np.ndarray, scores: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """Blocks are few, so what they make up for the mean score that they were fitted to is given back."""
-    number = blocks[-1] + 1
-    sums = np.stack([np.bincount(blocks, weights=score, minlength=number) for score in scores.T], axis=1)
+def sandwich(hessian: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Covariance of a search vector, from the scores of whole blocks, one row a block. Blocks are few, so what they make up for
+    the mean score that they were fitted to is given back."""
+    number = len(scores)
     # A parameter that moves no density gets a huge error, not a failure.
     bread = np.linalg.pinv(hessian, hermitian=True, rcond=1e-14)
-    return number / (number - 1) * bread @ (sums.T @ sums) @ bread
+    return number / (number - 1) * bread @ (scores.T @ scores) @ bread
