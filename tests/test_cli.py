@@ -29,7 +29,7 @@ from calibrate import cli
 from calibrate.job import load_job
 from calibrate.shipped import shipped_folder
 
-COMMANDS = ["run", "simulate", "frontier", "fit", "check", "verify", "compare", "export", "report", "init"]
+COMMANDS = ["run", "simulate", "frontier", "joint", "fit", "check", "verify", "compare", "export", "report", "init"]
 RUN_FILES = [
     "figures/frontier.html",
     "figures/frontier.png",
