@@ -122,14 +122,14 @@ class FreshSamples:
         near: np.ndarray,
         *,
         seed: int,
-        paths: tuple[int, ...],
+        paths: int,
         samplings: tuple[ImportanceSampling | None, ...],
         listener: Listener,
     ):
         self._problem = problem
         self._parts = [
-            FreshPaths(part, near, seed=seed, paths=count, sampling=sampling, listener=listener)
-            for part, count, sampling in zip(problem.each, paths, samplings, strict=True)
+            FreshPaths(part, near, seed=seed, paths=paths, sampling=sampling, listener=listener)
+            for part, sampling in zip(problem.each, samplings, strict=True)
         ]
 
     def screen(self, near: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from calibrate.job import LoadedJob
 from calibrate.optimise import Problem, fewer_paths, paths_kept
 from calibrate.pipeline import effort_of, problem_of, sweep_of
 from calibrate.rare_events import PILOT_PATHS, may_be_weighted
-from calibrate.recommend import Effort, rehearsed
+from calibrate.recommend import Effort
 from calibrate.simulate import CHUNK, METRIC_FIELDS, simulate
 
 # What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.
@@ -79,7 +79,7 @@ def _work(problem: Problem, effort: Effort, sweep: Sweep, alternatives: int, gra
     if may_be_weighted(problem.constraints, problem.sampling):
         searched = fewer_paths(effort.optimiser_paths)
         screened = _WEIGHTED_COST * (searched + _PILOTS * PILOT_PATHS)
-        rehearsal = _WEIGHTED_COST * rehearsed(effort.paths)
+        rehearsal = _WEIGHTED_COST * effort.paths
         points = np.full_like(points, WEIGHTED_PATHS + _PILOTS * PILOT_PATHS)
         each = _WEIGHTED_COST * (fewer_fresh_paths(sweep.paths) + PILOT_PATHS)
     evaluation = gradient_cost * (1024 + paths_kept(problem.constraints, searched))

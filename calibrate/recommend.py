@@ -56,7 +56,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     )
     limits = np.array([constraint.limit for constraint in problem.limits])
     rooms = [
-        headrooms(part.constraints, chosen, effort.paths, rehearsed(effort.paths), effort.confidence)
+        headrooms(part.constraints, chosen, effort.paths, effort.paths, effort.confidence)
         for part, chosen in zip(problem.each, sample.learn(start), strict=True)
     ]
     aim = problem.joined(rooms)
@@ -71,18 +71,17 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         problem,
         line.at(0),
         seed=derived_seed(effort.seed, "rehearsal"),
-        paths=tuple(effort.paths if sampling is None else rehearsed(effort.paths) for sampling in samplings),
+        paths=effort.paths,
         samplings=samplings,
         listener=listener,
     )
     # Which paths matter is seen best from where the limits hold, and so is how sharp weighted evidence will be.
     near = corrected(fresh, line, aim * limits)
     fresh.screen(near)
-    ratio = np.sqrt(rehearsed(effort.paths) / effort.paths)
     errors = fresh.relative_errors(near)
     aim = problem.joined(
         [
-            room if sampling is None else room_for(fitted * ratio, fitted, effort.confidence)
+            room if sampling is None else room_for(fitted, fitted, effort.confidence)
             for room, sampling, fitted in zip(rooms, samplings, errors, strict=True)
         ]
     )
@@ -115,11 +114,6 @@ def rounded(problem: Problem, solution: Solution) -> Solution:
     units = [parameter.users_unit for parameter in problem.free]
     rounded = np.array([float(f"{v / unit:.4g}") * unit for v, unit in zip(solution.point, units, strict=True)])
     return solution._replace(point=np.clip(rounded, problem.low, problem.high))
-
-
-def rehearsed(paths: int) -> int:
-    """How many weighted paths rehearse a certificate of so many."""
-    return max(paths // 3, min(paths, 10_000))
 
 
 def headrooms(
