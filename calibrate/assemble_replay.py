@@ -8,7 +8,7 @@ from calibrate.errors import Problem, UserError
 from calibrate.job import LoadedJob
 from calibrate.market.intrabar import bars_of, known_variance, lead_bars
 from calibrate.market.market import Market
-from calibrate.market.replay import LEAST_STEPS, replay_of
+from calibrate.market.replay import LEAST_STEPS, Replay, replay_of
 
 
 def history_of(loaded: LoadedJob) -> History:
@@ -27,9 +27,13 @@ def replaying(law: Market, loaded: LoadedJob, dtype: np.dtype) -> Market:
     history = history_of(loaded)
     zero, one = jnp.zeros((1,), dtype), jnp.ones((), dtype)
     usual = float(law.variance_rate(law.usual(zero), one)[0])
-    known = known_variance(history.earlier, history.window, usual)
-    steps = steps_per_bar(history, loaded)
-    return Market(replay_of(bars_of(history.window), known, usual, steps, dtype), jnp.zeros((), dtype))
+    return Market(replay_in(history, usual, steps_per_bar(history, loaded), dtype), jnp.zeros((), dtype))
+
+
+def replay_in(history: History, usual_variance: float, steps: int, dtype: np.dtype) -> Replay:
+    """A window at this usual variance, each of its bars in so many steps."""
+    known = known_variance(history.earlier, history.window, usual_variance)
+    return replay_of(bars_of(history.window), known, usual_variance, steps, dtype)
 
 
 def steps_per_bar(history: History, loaded: LoadedJob) -> int:

@@ -121,6 +121,12 @@ def simulate(
         str | None, typer.Option("--from", help="Where the replay begins, a date or time in UTC.", show_default=False)
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Where it ends.", show_default=False)] = None,
+    every_hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Replay windows of the job's horizon from many starts, so far apart.", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to create, of a replay.", show_default=False)
     ] = None,
@@ -132,10 +138,12 @@ def simulate(
 ) -> None:
     """Measure the incumbent policy, or another one: every metric with its standard error.
 
-    In a replay, also what happened when: a picture and a table of price, margin, liquidations and losses.
+    In a replay, also what happened when: a picture and a table of price, margin, liquidations and losses. From many starts, what
+    became of each of them, and the worst.
     """
-    loaded = _load(job, _with_replay(set_, market, from_, to), quiet=bool(process_id))
-    from calibrate import terminal
+    rolls = every_hours is not None
+    loaded = _load(job, _with_replay(set_, market, from_, to, rolls=rolls), quiet=bool(process_id))
+    from calibrate import terminal, terminal_starts
     from calibrate.pipeline import simulate_job
 
     replays = loaded.job.market.replay is not None
@@ -144,7 +152,11 @@ def simulate(
             [Problem("--output", "only a replay writes a folder; add --market replay:FILE or leave it out")]
         )
     with _interruptible(), _together(processes, coordinator, process_id, process_count) as live:
-        if replays:
+        if every_hours is not None:
+            from calibrate.replay_starts import replay_starts_job
+
+            result = replay_starts_job(loaded, policy, every_hours, (from_, to), output, live)
+        elif replays:
             from calibrate.replay import replay_job
 
             result = replay_job(loaded, policy, output, live)
@@ -154,6 +166,10 @@ def simulate(
         return
     if as_json:
         _print_json(result)
+    elif rolls:
+        _print(*terminal_starts.tables(result))
+        for line in terminal_starts.lines(result):
+            typer.echo(line)
     else:
         _print(terminal.metrics_table(result))
         for line in result["remarks"]:
@@ -327,7 +343,7 @@ def _together(
 
 
 def _with_replay(
-    overrides: list[str] | None, market: str | None, first: str | None, end: str | None
+    overrides: list[str] | None, market: str | None, first: str | None, end: str | None, *, rolls: bool
 ) -> list[str] | None:
     if market is None:
         given = [name for name, value in (("--from", first), ("--to", end)) if value is not None]
@@ -337,9 +353,10 @@ def _with_replay(
     from calibrate.runtime import configure
 
     configure()
-    from calibrate.replay import replay_overrides
+    from calibrate.replay import file_and_symbol, of_history, replay_overrides
 
-    return [*replay_overrides(market, first, end), *(overrides or [])]
+    made = of_history(*file_and_symbol(market), {}) if rolls else replay_overrides(market, first, end)
+    return [*made, *(overrides or [])]
 
 
 def _load(job: Path, overrides: list[str] | None, *, quiet: bool = False) -> "LoadedJob":

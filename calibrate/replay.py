@@ -36,15 +36,8 @@ PREFIX = "replay:"
 def replay_overrides(market: str, first: str | None, end: str | None) -> list[str]:
     """What `--market replay:FILE[:SYMBOL]` with `--from` and `--to` changes in a job: its market and its horizon. An end that is
     not given is that of the file."""
-    path, symbol = _file_and_symbol(market)
-    problems, ends = [], []
-    for option, text in (("--from", first), ("--to", end)):
-        try:
-            ends.append(None if text is None else moment(text))
-        except ValueError as error:
-            problems.append(Problem(option, f"found {text!r}; {error}"))
-    raise_all(problems)
-    begins, closes = (value if isinstance(value, datetime.datetime) else None for value in ends)
+    path, symbol = file_and_symbol(market)
+    begins, closes = moments(first, end)
     if begins is None or closes is None:
         candles = read_market(path, symbol)
         begins = begins or _datetime(candles.ts[0])
@@ -53,18 +46,35 @@ def replay_overrides(market: str, first: str | None, end: str | None) -> list[st
     if days <= 0:
         found = f"found a window from {begins.isoformat()} to {closes.isoformat()}"
         raise UserError([Problem("--to", f"{found}; expected an end after its beginning")])
-    texts = {"replay": str(path.resolve()), "from": begins.isoformat(), "to": closes.isoformat()}
-    texts |= {} if symbol is None else {"symbol": symbol}
-    made = [f"market.{key}={_quoted(value)}" for key, value in texts.items()]
-    return [*made, f"simulation.horizon_days={days!r}"]
+    texts = {"from": begins.isoformat(), "to": closes.isoformat()}
+    return [*of_history(path, symbol, texts), f"simulation.horizon_days={days!r}"]
+
+
+def moments(first: str | None, end: str | None) -> tuple[datetime.datetime | None, datetime.datetime | None]:
+    """What `--from` and `--to` say."""
+    problems, ends = [], []
+    for option, text in (("--from", first), ("--to", end)):
+        try:
+            ends.append(None if text is None else moment(text))
+        except ValueError as error:
+            problems.append(Problem(option, f"found {text!r}; {error}"))
+    raise_all(problems)
+    begins, closes = (value if isinstance(value, datetime.datetime) else None for value in ends)
+    return begins, closes
+
+
+def of_history(path: Path, symbol: str | None, others: dict[str, str]) -> list[str]:
+    """Changes of a job's market to one that replays a file."""
+    texts = {"replay": str(path.resolve())} | others | ({} if symbol is None else {"symbol": symbol})
+    return [f"market.{key}={_quoted(value)}" for key, value in texts.items()]
 
 
 def replay_job(loaded: LoadedJob, policy: Path | None, output: Path | None, listener: Listener) -> dict[str, Any]:
     """Metrics of a policy in the history that the job replays, written with its course and the picture of it as a folder.
     Of several processes, only the first one's folder is kept."""
-    started, target = time.time(), output or _usual_folder(loaded)
+    started, target = time.time(), output or usual_folder(loaded)
     with place_of(target) as (_, place), new_folder(place) as folder:
-        loaded = _with_fewer_paths(loaded)
+        loaded = with_fewer_paths(loaded, PATHS)
         listener.note("reading the history")
         history = history_of(loaded)
         for note in notes_on_replay(history, loaded):
@@ -87,20 +97,20 @@ def replay_job(loaded: LoadedJob, policy: Path | None, output: Path | None, list
     return result | {"folder": str(target)}
 
 
-def _usual_folder(loaded: LoadedJob) -> Path:
+def usual_folder(loaded: LoadedJob) -> Path:
     return Path("replays") / f"{loaded.path.stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _with_fewer_paths(loaded: LoadedJob) -> LoadedJob:
+def with_fewer_paths(loaded: LoadedJob, most: int) -> LoadedJob:
     """A job's own number of paths is meant for futures; one that is asked for on the command line stays."""
     simulation = loaded.job.simulation
     if any(override.split("=")[0].strip() == "simulation.paths" for override in loaded.overrides):
         return loaded
-    fewer = simulation.model_copy(update={"paths": min(simulation.paths, PATHS)})
+    fewer = simulation.model_copy(update={"paths": min(simulation.paths, most)})
     return loaded.model_copy(update={"job": loaded.job.model_copy(update={"simulation": fewer})})
 
 
-def _file_and_symbol(market: str) -> tuple[Path, str | None]:
+def file_and_symbol(market: str) -> tuple[Path, str | None]:
     if not market.startswith(PREFIX) or market == PREFIX:
         raise UserError([Problem("--market", f"found {market!r}; expected replay:FILE or replay:FILE:SYMBOL")])
     whole = market.removeprefix(PREFIX)

@@ -36,7 +36,7 @@ class Holdings(NamedTuple):
 def read_borrowers(path: Path, *, unit_usd: float = 1.0) -> Holdings:
     """Read and check borrowers; `unit_usd` is the worth of the unit in which collateral and debt stand. A table that holds a
     health factor is checked against it, which shows collateral and debt in different units."""
-    table = read_table(path, "borrowers")
+    table = read_table(path, "borrowers", (*COLLATERAL, *DEBT, *THRESHOLD, *HEALTH, *OWNER))
     for what, names in (
         ("what is put up", COLLATERAL),
         ("what is owed", DEBT),

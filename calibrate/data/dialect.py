@@ -10,6 +10,8 @@ import csv
 import re
 from dataclasses import dataclass
 
+import pandas as pd
+
 from calibrate.data.times import is_date
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -53,6 +55,13 @@ class Dialect:
         if not self.has_names:
             parts.append("no line of names")
         return ", ".join(parts)
+
+    def plain(self, texts: pd.Series) -> pd.Series:
+        """Texts, those that are numbers with a decimal point and with nothing between thousands."""
+        if (self.decimal, self.thousands) == (".", None):
+            return texts
+        made = texts.str.replace(self.thousands, "", regex=False) if self.thousands else texts
+        return texts.where(~texts.str.fullmatch(_NUMBER), made.str.replace(self.decimal, ".", regex=False))
 
 
 def sniff(head: bytes, *, whole: bool) -> Dialect:

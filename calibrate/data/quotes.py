@@ -40,7 +40,9 @@ class Quotes(NamedTuple):
 def read_quotes(path: Path, *, pair: str | None = None, usd_price: float | None = None) -> Quotes:
     """Read and check the quotes of one pair (`WETH/USDC`: WETH is sold). `usd_price` is what a unit that is sold costs, where
     the table does not say so in dollars."""
-    table = read_table(path, "quotes of size and price impact")
+    table = read_table(
+        path, "quotes of size and price impact", (*IMPACT, *USD_SIZE, *SIZE, *PRICE, *TIME, *SOURCE, *TARGET, "pair")
+    )
     table.require("the impact of each quote", IMPACT)
     table.require("the size of each quote", (*USD_SIZE, *SIZE))
     table.done()

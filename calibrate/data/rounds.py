@@ -42,7 +42,7 @@ class Rounds(NamedTuple):
 def read_rounds(path: Path, *, allow_gaps: bool = False) -> Rounds:
     """Read and check a round log; everything wrong with it is raised together. Missing rounds are an error unless
     `allow_gaps`, which leaves out what spans them."""
-    table = read_table(path, "rounds of a price feed")
+    table = read_table(path, "rounds of a price feed", (*TIME, *ANSWER, *NUMBER))
     table.require("the time of each update", TIME)
     table.require("the answer of each round", ANSWER)
     table.done()

@@ -1,40 +1,33 @@
-"""Tables from strangers: CSV in whatever dialect, gzipped or not, or Parquet, with columns found by any of their usual names.
+"""Tables of one entry a row: rounds of a feed, quotes, borrowers, with columns found by any of their usual names.
 
-`read_table` brings a file in as text, so that no number is rounded and no identifier mistaken for one; a `Checked` table then
-turns columns into numbers and times, and collects everything that is wrong, each with the first row it concerns.
+`read_table` brings in the columns that may be asked for as text, so that no number is rounded and no identifier mistaken for
+one, through the reader of all tables (`table_file.py`, `dialect.py`); a `Checked` table then turns columns into numbers and
+times, and collects everything that is wrong, each with the first row it concerns.
 """
 
-import csv
 import difflib
-import gzip
-import hashlib
-import io
-import warnings
-import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
 
-from calibrate.data.times import EARLIEST_MS, LATEST_MS, UNIX_UNITS_PER_MS, iso_time
+from calibrate.data.table_file import TableFile, open_table
+from calibrate.data.times import EARLIEST_MS, LATEST_MS, iso_time, numbers_of, unix_ms
 from calibrate.errors import Problem, UserError, raise_all
-
-SEPARATORS = ",;\t|"
 
 
 class Checked:
     """A table of text under check. Columns keep the file's own names in what is said about them; rows are counted as a person
     does, from 1 below the header."""
 
-    def __init__(self, path: Path, frame: pd.DataFrame, sha256: str, decimal_comma: bool):
-        self.path, self.frame, self.sha256 = path, frame, sha256
+    def __init__(self, file: TableFile, frame: pd.DataFrame):
+        self.path, self.sha256, self.frame = file.path, file.sha256, frame
         self.problems: list[Problem] = []
-        self._decimal_comma = decimal_comma
-        self._own = {str(name).strip().lower(): name for name in reversed(frame.columns)}
-        if frame.empty:
-            raise UserError([Problem(str(path), "found a header but no rows; expected one entry a row")])
+        self._file = file
+        self._own = {_key(name): name for name in reversed(file.columns)}
+        if not len(frame):
+            raise UserError([Problem(str(file.path), "found a header but no rows; expected one entry a row")])
 
     @property
     def rows(self) -> int:
@@ -50,7 +43,7 @@ class Checked:
             return
         close = [own for name in names for own in difflib.get_close_matches(name, self._own, n=1, cutoff=0.75)]
         hint = f"; did you mean {self._own[close[0]]} to be called {names[0]}?" if close else ""
-        listed = ", ".join(str(name) for name in self.frame.columns[:12])
+        listed = ", ".join(self._file.columns[:12])
         expected = f"expected {what}, in a column called {' or '.join(names)}"
         self.add("columns", f"found {listed}; {expected}{hint}")
 
@@ -62,8 +55,7 @@ class Checked:
         """A column of numbers above `low` (or at least `low`); rows that hold none are reported and become NaN."""
         column = self._column(names)
         shown = self.text(*names)
-        plain = pd.Series(shown).str.replace(",", ".") if self._decimal_comma else pd.Series(shown)
-        values = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=np.float64)
+        values = numbers_of(self._plain(shown))
         within = values > low if above else values >= low
         self.wrong(~(np.isfinite(values) & within), column, shown, expected)
         return values
@@ -78,14 +70,7 @@ class Checked:
     def seconds(self, *names: str) -> np.ndarray:
         """A column of times as Unix seconds, from seconds to nanoseconds or ISO dates (UTC unless they say otherwise)."""
         column, shown = self._column(names), self.text(*names)
-        numbers = pd.to_numeric(pd.Series(shown), errors="coerce").to_numpy(dtype=np.float64)
-        if np.isfinite(numbers).any():
-            size = np.nanmedian(np.abs(numbers))
-            milliseconds = numbers / next(unit for limit, unit in UNIX_UNITS_PER_MS if size < limit)
-        else:
-            dates = pd.to_datetime(pd.Series(shown), errors="coerce", utc=True, format="ISO8601")
-            naive = dates.dt.tz_localize(None).to_numpy().astype("datetime64[ms]")
-            milliseconds = np.where(np.isnat(naive), np.nan, naive.astype(np.int64).astype(np.float64))
+        milliseconds, _ = unix_ms(self._plain(shown), one_unit=True)
         expected = "a time between 2000 and 2100, as Unix time in one unit throughout or as ISO dates"
         self.wrong(~((milliseconds >= EARLIEST_MS) & (milliseconds < LATEST_MS)), column, shown, expected)
         return milliseconds / 1000
@@ -113,62 +98,36 @@ class Checked:
     def _column(self, names: Sequence[str]) -> str:
         return next(self._own[name] for name in names if name in self._own)
 
+    def _plain(self, shown: np.ndarray) -> pd.Series:
+        texts = pd.Series(shown)
+        return texts if self._file.dialect is None else self._file.dialect.plain(texts)
 
-def read_table(path: Path, kind: str) -> Checked:
-    """Read a file as a table of text; `kind` says in messages what it should hold ("rounds of a price feed")."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        found = error.strerror or type(error).__name__
-        raise UserError([Problem(str(path), f"cannot read the file ({found}); expected a table of {kind}")]) from None
-    sha256 = hashlib.sha256(content).hexdigest()
-    if not content:
-        raise UserError([Problem(str(path), f"found an empty file; expected a table of {kind}")])
-    try:
-        frame, decimal_comma = _parsed(content)
-    except (ValueError, OSError, EOFError, zlib.error, pyarrow.ArrowException, pd.errors.ParserWarning) as error:
-        found = " ".join(str(error).split()) or type(error).__name__
-        expected = f"expected CSV, gzipped CSV or Parquet with {kind}"
-        raise UserError([Problem(str(path), f"not a table ({found}); {expected}; check the file")]) from None
-    twice = sorted({str(name) for name in frame.columns[frame.columns.str.strip().str.lower().duplicated()]})
+
+def read_table(path: Path, kind: str, names: Collection[str]) -> Checked:
+    """Read a file as a table of text; `kind` says in messages what it should hold ("rounds of a price feed"), and `names` which
+    columns may be asked for: no others are kept."""
+    expected = f"a table of {kind}"
+    file = open_table(path, expected=expected)
+    if file.width < 2:
+        raise UserError(
+            [Problem(str(path), f"not a table (found a single column); expected {expected}; check the file")]
+        )
+    if not file.columns:
+        found = f"found {file.width} columns and no line that names them"
+        raise UserError([Problem(f"{path}: columns", f"{found}; name them in the first line of the file")])
+    own = [_key(name) for name in file.named]
+    twice = sorted({name for place, name in enumerate(file.named) if own[place] in own[:place]})
     if twice:
         raise UserError([Problem(f"{path}: columns", f"found {', '.join(twice)} more than once; expected each once")])
-    return Checked(path, frame, sha256, decimal_comma)
-
-
-def _parsed(content: bytes) -> tuple[pd.DataFrame, bool]:
-    """The table as text, and whether its numbers have decimal commas. The kind of file is told by its first bytes."""
-    if content[:4] == b"PAR1":
-        frame = pd.read_parquet(io.BytesIO(content))
-        frame = frame.reset_index(drop=frame.index.name is None)
-        frame.columns = frame.columns.astype(str)
-        return pd.DataFrame({name: _as_text(frame[name]) for name in frame.columns}), False
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
-    text = content.decode("utf-8-sig")
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(SEPARATORS, key=header.count)
-    with warnings.catch_warnings():
-        # Rows longer than the header would otherwise be cut with no more than a warning.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        frame = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            dtype=str,
-            index_col=False,
-            keep_default_na=False,
-            quoting=csv.QUOTE_MINIMAL,
-        )
-    frame = frame[~(frame == "").all(axis=1)].reset_index(drop=True).fillna("")
-    return frame, separator == ";" and bool(frame.apply(lambda c: c.str.fullmatch(r"\s*-?\d+,\d+\s*")).any(axis=None))
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return column.map(lambda time: "" if pd.isna(time) else time.isoformat()).astype(str)
-    return column.map(lambda value: "" if pd.isna(value) else str(value)).astype(str)
+    kept = [name for name in file.columns if _key(name) in names]
+    pieces = [piece.loc[~(piece == "").all(axis=1), kept] for piece in file.pieces(list(file.columns), as_text=True)]
+    return Checked(file, pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=kept))
 
 
 def span(seconds: np.ndarray) -> tuple[str, str]:
     """The first and last of some times, ISO 8601 in UTC."""
     return iso_time(1000 * float(seconds.min())), iso_time(1000 * float(seconds.max()))
+
+
+def _key(name: str) -> str:
+    return name.strip().lower()

@@ -63,21 +63,31 @@ class TableFile:
         return f"{kind}, packed by {self.packing}" if self.packing else kind
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """The names as they stand, where two columns may go by the same one."""
+        return self.columns if self.dialect is None else self.dialect.first_row
+
+    @property
     def rows_per_piece(self) -> int:
         return int(min(max(BYTES_PER_PIECE / max(self.bytes_per_row, 1.0), 1000), MOST_ROWS_PER_PIECE))
 
-    def pieces(self, names: list[str]) -> Iterator[pd.DataFrame]:
+    def pieces(self, names: list[str], *, as_text: bool = False) -> Iterator[pd.DataFrame]:
         """The rows in the order of the file, in tables of the columns `names`, which are to be among `columns`; where no
-        line names the columns, `names` names all of them."""
+        line names the columns, `names` names all of them. With `as_text`, values stand as they are written, and where there is
+        none is an empty text."""
         with _refusing(self.path, self.expected):
-            yield from self._parquet(names) if self.dialect is None else self._text(self.dialect, names)
+            yield from (
+                self._parquet(names, as_text) if self.dialect is None else self._text(self.dialect, names, as_text)
+            )
 
-    def _parquet(self, names: list[str]) -> Iterator[pd.DataFrame]:
+    def _parquet(self, names: list[str], as_text: bool) -> Iterator[pd.DataFrame]:
         with pyarrow.parquet.ParquetFile(self.path) as file:
             for batch in file.iter_batches(batch_size=self.rows_per_piece, columns=names):
-                yield batch.to_pandas().reset_index()[names]
+                # An index is a column like others; whole numbers of which some are missing keep their digits.
+                piece = batch.to_pandas(ignore_metadata=True, integer_object_nulls=as_text)[names]
+                yield piece.apply(_as_text) if as_text else piece
 
-    def _text(self, dialect: Dialect, names: list[str]) -> Iterator[pd.DataFrame]:
+    def _text(self, dialect: Dialect, names: list[str], as_text: bool) -> Iterator[pd.DataFrame]:
         with _unpacked(self.path, self.packing) as stream, warnings.catch_warnings():
             # Rows longer than the line of names would otherwise be cut with no more than a warning, as would all rows
             # if only some columns were asked for.
@@ -95,10 +105,12 @@ class TableFile:
                 index_col=False,
                 skipinitialspace=True,
                 low_memory=False,
+                dtype=str if as_text else None,
+                keep_default_na=not as_text,
                 chunksize=self.rows_per_piece,
             )
             for piece in reader:
-                yield piece[names]
+                yield piece[names].fillna("") if as_text else piece[names]
 
 
 def open_table(path: str | os.PathLike[str], *, expected: str) -> TableFile:
@@ -131,6 +143,11 @@ def open_table(path: str | os.PathLike[str], *, expected: str) -> TableFile:
         columns = _distinct(dialect.first_row) if dialect.has_names else ()
         row = len(text) / max(text.count(b"\n"), 1)
         return TableFile(path, packing, dialect, columns, len(dialect.first_row), sha256, size, expected, row)
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    shown = pd.Timestamp.isoformat if pd.api.types.is_datetime64_any_dtype(column) else str
+    return column.map(lambda value: "" if pd.isna(value) else shown(value)).astype(str)
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

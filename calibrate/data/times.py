@@ -19,15 +19,16 @@ _OTHER_FORMATS = ("%Y-%m-%d %I-%p", "%Y-%m-%d %I:%M:%S %p")
 _ZONE = re.compile(r"(?:Z|UTC|GMT|:\d{2}[+-]\d{2}:?\d{2})$")
 
 
-def unix_ms(column: pd.Series) -> tuple[np.ndarray, set[str]]:
+def unix_ms(column: pd.Series, *, one_unit: bool = False) -> tuple[np.ndarray, set[str]]:
     """Unix milliseconds, NaN where unreadable, and how the times were written: some of `UNIX_UNITS`, "dates" without a
-    zone, "zoned dates"."""
+    zone, "zoned dates". With `one_unit` all numbers are taken to be in that of the median."""
     numbers = None if pd.api.types.is_datetime64_any_dtype(column) else numbers_of(column)
     if numbers is None or not np.isfinite(numbers).any():
         return _from_dates(column)
     finite = np.where(np.isfinite(numbers), numbers, np.nan)
     limits, per_ms = np.array(UNIX_UNITS_PER_MS).T
-    unit = np.minimum(np.searchsorted(limits, np.abs(finite)), len(limits) - 1)  # NaN is put last
+    size = np.full_like(finite, np.nanmedian(np.abs(finite))) if one_unit else np.abs(finite)
+    unit = np.minimum(np.searchsorted(limits, size), len(limits) - 1)  # NaN is put last
     used = {UNIX_UNITS[place] for place in np.unique(unit[np.isfinite(finite)])}
     return np.round(finite / per_ms[unit]), used
 
