@@ -202,7 +202,10 @@ def test_unknown_columns_are_told_with_what_was_expected(tmp_path: Path) -> None
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path / "none.csv")
-    assert problem == "cannot read the file (No such file or directory); expected a table of rounds of a price feed; check the path"
+    assert (
+        problem
+        == "cannot read the file (No such file or directory); expected a table of rounds of a price feed; check the path"
+    )
 
 
 def test_chainlinks_logs_are_read(market_data: Path) -> None:

@@ -3,4 +3,5 @@ every problem of a file at once.
 
 A candle file goes through `table_file` (what it is, in pieces; `dialect` says how it is written), `candle_columns` (which
 column is which), `raw_candles` (numbers), `findings` and `suspicions` (what is wrong) and `repairs`; `candles` hands it to
-fits, `check` to a person. `exchange` and `download` get new ones."""
+fits, `check` to a person. Other tables come in through `table_file` too, and `table` checks
+them. `exchange` and `download` get new candles."""
