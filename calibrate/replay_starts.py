@@ -63,7 +63,7 @@ def replay_starts_job(
         seed = _seed(loaded, policy)
 
         rolling, paths = Rolling(candles, starts, assembled.scenario), loaded.job.simulation.paths
-        done, rows = listener.stage("starts", int(starts.whole.sum())), []
+        done, rows = listener.stage("starts", int(starts.whole.sum())), list[dict[str, float]]()
         for outcome in outcomes_by_start(rolling, parameters, seed=seed, paths=paths):
             rows.append(_row(outcome))
             done(1)
