@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from calibrate import cli_data, cli_fit, cli_joint, cli_market, cli_venues
-from calibrate.errors import Problem, UserError
+from calibrate.errors import Problem, UserError, raise_all
 from calibrate.interruption import interruptible as _interruptible
 from calibrate.interruption import stop_at_once as _stop_at_once
 
@@ -147,10 +147,12 @@ def simulate(
     from calibrate.pipeline import simulate_job
 
     replays = loaded.job.market.replay is not None
-    if output is not None and not replays:
-        raise UserError(
-            [Problem("--output", "only a replay writes a folder; add --market replay:FILE or leave it out")]
-        )
+    wrong = {
+        "--output": output is not None and "only a replay writes a folder; add --market replay:FILE or leave it out",
+        "--every-hours": rolls and "says how far apart replays start; add --market replay:FILE",
+    }
+    if not replays:
+        raise_all([Problem(option, said) for option, said in wrong.items() if said])
     with _interruptible(), _together(processes, coordinator, process_id, process_count) as live:
         if every_hours is not None:
             from calibrate.replay_starts import replay_starts_job

@@ -61,8 +61,8 @@ class OverStarts:
             return Estimate(value, math.nan, (math.nan, math.nan), warning)
         low, high = _at(ranked, level - half), _at(ranked, level + half)
         beyond = level + half >= 1 and value < ranked[-1]
-        warning = "the interval ends with the worst start: worse ones may come" if beyond else None
-        return Estimate(value, (high - low) / (2 * self._reach), (low, high), warning)
+        told = "the interval ends with the worst start: worse ones may come" if beyond else None
+        return Estimate(value, (high - low) / (2 * self._reach), (low, high), told)
 
     @property
     def _reach(self) -> float:

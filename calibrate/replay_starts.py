@@ -86,8 +86,7 @@ def replay_starts_job(
 
 def _starts(loaded: LoadedJob, every_hours: float, ends: tuple[str | None, str | None]) -> tuple[Candles, Starts]:
     section = loaded.job.market
-    if section.replay is None:
-        raise UserError([Problem("--every-hours", "says how far apart replays start; add --market replay:FILE")])
+    assert section.replay is not None
     if not every_hours > 0:
         raise UserError([Problem("--every-hours", f"found {every_hours:g}; expected a number above 0")])
     first, end = moments(*ends)

@@ -20,7 +20,7 @@ from calibrate.data.starts import Starts
 from calibrate.market.intrabar import lead_bars
 from calibrate.market.replay import Replay
 from calibrate.metrics import USER_COST
-from calibrate.pieces import Piece, finite, first_paths
+from calibrate.pieces import Piece, fingerprint, finite, first_paths
 from calibrate.policy import Parameters
 from calibrate.sampling import PlainSampling
 from calibrate.shocks import PathIds, Seed, path_ids, seed_words

@@ -201,7 +201,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 def test_the_command_writes_a_row_a_start_and_tells_the_worst(call: Call, tmp_path: Path) -> None:
     bars, folder = tmp_path / "bars.csv", tmp_path / "out"
     made().drop(index=[30]).to_csv(bars, index=False)
-    asked = ("--market", f"replay:{bars}", "--every-hours", 12, "--set", "simulation.paths=1024")
+    asked = ("--market", f"replay:{bars}", "--every-hours", 12, "--set", "simulation.paths=1024",
+             "--set", "simulation.optimiser_paths=100")  # fmt: skip
     written = small_job.write(tmp_path)
     code, out, err = call("simulate", written, *asked, "--json", "-o", folder)
     assert code == 0, err
