@@ -1,5 +1,6 @@
 """The package as a stranger gets it: a wheel, a fresh environment, the quickstart."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -47,13 +48,24 @@ def test_a_wheel_in_a_fresh_environment_runs_the_quickstart(wheel: Path, tmp_pat
     ]
     subprocess.run(install, check=True, capture_output=True)
 
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(python), "-m", "calibrate", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=600
+            [str(python), "-m", "calibrate", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env=alone,
         )
 
     location = subprocess.run(
-        [str(python), "-c", "import calibrate; print(calibrate.__file__)"], cwd=tmp_path, capture_output=True, text=True
+        [str(python), "-c", "import calibrate; print(calibrate.__file__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=alone,
     )
     assert str(tmp_path) in location.stdout
     assert run("init", "start").returncode == 0
