@@ -108,7 +108,7 @@ def test_a_venue_file_of_ones_own_lies_beside_the_job_and_counts_as_an_input(tmp
 
 def test_what_is_not_simulated_is_said(tmp_path: Path) -> None:
     first, *others = notes_of(job(tmp_path, "venue.preset=aave-v3:WETH").preset)
-    assert "not simulated yet: repaying half at a time" in first
+    assert "not simulated: a full repayment" in first
     assert any("read the live values" in text for text in others)
     assert notes_of(None) == []
 
@@ -207,7 +207,7 @@ def test_every_preset_is_shown_in_words_and_numbers(name: str) -> None:
     lines = shown_lines(content)
     text = "\n".join(lines)
     assert len(lines) < 75
-    for heading in ("rules", "in force", "not simulated yet", "how it is changed", "sources"):
+    for heading in ("rules", "in force", "not simulated", "how it is changed", "sources"):
         assert f"\n{heading}" in text
     assert ("worked out" in text) == (name not in RULES_ALONE)
     # Long addresses apart, lines fit a screen.
