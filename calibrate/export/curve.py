@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, kept, percent
+from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, percent, same, whole
 
 
 class Controller(Native):
@@ -41,9 +41,12 @@ class Controller(Native):
         return lending_policy(margins(borrow, liquidation, self.liquidation_discount_bps * BPS), Fraction(1))
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
-        asked, through = margins_of(policy), self.kept_through_bands()
-        loan = kept(1 - (1 - asked.initial) / through, self.loan_discount_bps, BPS, up=safely)
-        liquidation = kept(1 - asked.liquidation / through, self.liquidation_discount_bps, BPS, up=safely)
+        asked, own, through = margins_of(policy), margins_of(self.policy()), self.kept_through_bands()
+        loan, liquidation = self.loan_discount_bps, self.liquidation_discount_bps
+        if not same(asked.initial, own.initial):
+            loan = whole((1 - (1 - asked.initial) / through) / BPS, up=safely)
+        if not same(asked.maintenance, own.maintenance):
+            liquidation = whole((1 - asked.liquidation / through) / BPS, up=safely)
         return self.but(loan_discount_bps=max(loan, liquidation + 1), liquidation_discount_bps=liquidation)
 
     def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
