@@ -37,15 +37,21 @@ LONG = ("maker", "synthetix-v3")
 QUICK = [
     name
     for name in shipped_presets()
-    if name == "dydx-v4:small-cap" or name.partition(":")[2] in ("", next(iter(read_venue(VENUES / f"{name.partition(':')[0]}.toml").markets), ""))
+    if name == "dydx-v4:small-cap"
+    or name.partition(":")[2] in ("", next(iter(read_venue(VENUES / f"{name.partition(':')[0]}.toml").markets), ""))
 ]
 
 
 def job(folder: Path, name: str, *overrides: str) -> Any:
     stem = name.partition(":")[0]
     own = [f"venue.native={{{OWN[stem]}}}"] if stem in OWN else []
-    # An hour's steps, in a market in which something happens.
-    steps = ("simulation.step_s=300", "simulation.horizon_days=0.04", "market.volatility=4.0", "book.open_interest_usd=45e6")
+    # A dozen steps, in a market in which something happens.
+    steps = (
+        "simulation.step_s=360",
+        "simulation.horizon_days=0.05",
+        "market.volatility=4.0",
+        "book.open_interest_usd=45e6",
+    )
     return load_job(small_job.write(folder, JOB), [f"venue.preset={name}", *own, *steps, *overrides])
 
 
@@ -71,7 +77,12 @@ def test_aave_closes_half_of_the_debt_and_all_of_it_below_health_095() -> None:
 
 def test_aave_v4_closes_up_to_its_target() -> None:
     """What the engine's rule (docs/rules.md, 9) leaves has the venue's target health, whatever the penalty."""
-    own = {"asset": "X", "collateral_factor_bps": 8_000, "max_liquidation_bonus_bps": 10_500, "target_health_bps": 10_500}
+    own = {
+        "asset": "X",
+        "collateral_factor_bps": 8_000,
+        "max_liquidation_bonus_bps": 10_500,
+        "target_health_bps": 10_500,
+    }
     native = load_preset("aave-v4", Path(), "", own).native
     target = native.simulated()["close"]["target_health"]
     margin, penalty, equity = 0.2, 0.04, 0.17

@@ -33,7 +33,10 @@ class Controller(Native):
 
     def rules(self) -> Iterator[Rule]:
         loan, liquidation = self.loan_discount_bps, self.liquidation_discount_bps
-        yield Rule(100 <= liquidation < loan <= 5_000, f"1 % <= liquidation discount < loan discount <= 50 % (found {liquidation} and {loan} bps)")
+        yield Rule(
+            100 <= liquidation < loan <= 5_000,
+            f"1 % <= liquidation discount < loan discount <= 50 % (found {liquidation} and {loan} bps)",
+        )
 
     def policy(self) -> dict[str, float]:
         limits = [1 - discount * BPS for discount in (self.loan_discount_bps, self.liquidation_discount_bps)]

@@ -37,7 +37,9 @@ class PerpRequirements(Native):
 
     def rules(self) -> Iterator[Rule]:
         maintenance, initial = self.mm_perp_req_e18, self.im_perp_req_e18
-        yield Rule(0 < maintenance <= initial < _WAD, f"0 < mmPerpReq <= imPerpReq < 1e18 (found {maintenance} and {initial})")
+        yield Rule(
+            0 < maintenance <= initial < _WAD, f"0 < mmPerpReq <= imPerpReq < 1e18 (found {maintenance} and {initial})"
+        )
         yield Rule(self.fast_end_bps <= self.start_bps, "an auction's price does not rise")
 
     def policy(self) -> dict[str, float]:

@@ -33,7 +33,10 @@ class Branch(Native):
         for name, ratio in (("MCR", self.mcr_bps), ("CCR", self.ccr_bps), ("SCR", self.scr_bps)):
             yield Rule(WHOLE < ratio < 2 * WHOLE, f"100 % < {name} < 200 % (found {ratio} bps)")
         pool, rest = self.stability_pool_penalty_bps, self.redistribution_penalty_bps
-        yield Rule(500 <= pool <= rest <= 2_000, f"5 % <= Stability Pool's penalty <= redistribution's <= 20 % (found {pool}, {rest})")
+        yield Rule(
+            500 <= pool <= rest <= 2_000,
+            f"5 % <= Stability Pool's penalty <= redistribution's <= 20 % (found {pool}, {rest})",
+        )
 
     def policy(self) -> dict[str, float]:
         limit = Fraction(WHOLE, self.mcr_bps)

@@ -12,7 +12,18 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, in_bps, kept, percent, share
+from calibrate.export.native import (
+    NOT_VOLATILITY,
+    ONE_NUMBER,
+    Basis,
+    Native,
+    Rule,
+    decimal,
+    in_bps,
+    kept,
+    percent,
+    share,
+)
 
 _MICRO = Fraction(1, 1_000_000)
 
