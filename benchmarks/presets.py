@@ -1,8 +1,8 @@
 """What a venue's rules cost: `python benchmarks/presets.py --output benchmarks/results/presets.json`.
 
-One market of every venue's preset is simulated on the shipped ETH job's market, liquidity and book, beside the plain engine: the same
-job with an exact oracle, a margin of one number, keepers without limits and no rule of section 9 of `docs/rules.md`. All take turns with
-it in rounds of their own, back and forth, and the best of each counts, so that what else the machine does falls on both alike. What
+One market of every venue's preset is simulated on the shipped ETH job's market, liquidity and book, beside the plain engine: the
+same job with an exact oracle, a margin of one number, keepers without limits and no rule of section 9 of `docs/rules.md`. Each
+takes turns with it, back and forth, and the best of both counts, so that what else the machine does falls on both alike. What
 counts is the ratio; a preset should cost no more than three times the plain engine.
 """
 
