@@ -155,7 +155,7 @@ def with_preset(tables: dict[str, Any], folder: Path, place: str) -> tuple[dict[
         raise UserError([Problem(f"{place}: venue.native", "expected a table of the venue's own values")])
     preset = load_preset(name, folder, f"{place}: venue.preset", own)
     defaults = preset.venue.defaults
-    filled = tables | {"venue": defaults.venue | section, "policy": _policy(tables.get("policy", {}), preset)}
+    filled = tables | {"venue": _rules(preset, section), "policy": _policy(tables.get("policy", {}), preset)}
     if "oracle" not in tables and defaults.oracle:
         filled["oracle"] = defaults.oracle | preset.market.oracle
     return filled, preset
@@ -166,8 +166,20 @@ def notes_of(preset: Preset | None) -> list[str]:
     if preset is None:
         return []
     left_out = "; ".join(preset.venue.not_simulated)
-    notes = [f"{preset.name}, values of {preset.as_of}; not simulated yet: {left_out}"]
+    notes = [f"{preset.name}, values of {preset.as_of}; not simulated: {left_out}"]
     return notes + [text for text in (preset.venue.caution, *preset.market.assumed) if text]
+
+
+def rules_of(preset: Preset) -> dict[str, Any]:
+    """The `[venue]` that a preset gives: the venue's own, and what follows from the market's values."""
+    return preset.venue.defaults.venue | preset.native.simulated()
+
+
+def _rules(preset: Preset, section: dict[str, Any]) -> dict[str, Any]:
+    """The `[venue]` of a job: a rule of its own takes the place of the preset's whole, and `false` takes it away."""
+    usual = rules_of(preset)
+    refused = {key for key, value in section.items() if value is False and isinstance(usual.get(key), dict)}
+    return {key: value for key, value in (usual | section).items() if key not in refused}
 
 
 def _policy(given: Any, preset: Preset) -> Any:

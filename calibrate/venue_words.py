@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrate.export.codecs import CODECS
-from calibrate.presets import VENUES, Preset, find_venue, load_preset, read_venue, shipped_presets
+from calibrate.presets import VENUES, Preset, find_venue, load_preset, read_venue, rules_of, shipped_presets
 
 _WIDTH = 110
 # Keys of a policy that a venue of one number leaves at 0 need not be shown.
@@ -60,7 +60,9 @@ def shown(name: str, folder: Path) -> dict[str, Any]:
     if needed:
         others = [f"{name}:{key}" for key in venue.markets]
         return content | {"values": given, "needed": needed, "markets": others}
-    return content | _numbers(load_preset(name, folder, str(path)))
+    preset = load_preset(name, folder, str(path))
+    content["simulated_as"]["venue"] = rules_of(preset)
+    return content | _numbers(preset)
 
 
 def _numbers(preset: Preset) -> dict[str, Any]:
@@ -88,7 +90,11 @@ def shown_lines(content: dict[str, Any]) -> list[str]:
         policy.append(f"a job may free {', '.join(content['free'])}")
         lines += ["", *_block("simulated as the policy", policy)]
         lines += ["", *_block("worked out", [f"{what}: {value}" for what, value in content["worked"].items()])]
-    lines += ["", *_block("not simulated yet", content["not_simulated"])]
+    lines += ["", *_block("not simulated", content["not_simulated"])]
+    rules = content["simulated_as"]["venue"]
+    told = [f"{key}: {_value(value)}" for key, value in rules.items() if isinstance(value, dict)]
+    if told:
+        lines += ["", *_block("rules beside the usual ones, under [venue] of a job", told)]
     change = content["change"]
     limits = [f"at most {_value(change['largest_step'])} in one change"] if change["largest_step"] else []
     limits += [f"at least {change['minimum_delay_days']:g} days apart"] if change["minimum_delay_days"] else []

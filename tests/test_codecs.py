@@ -4,6 +4,7 @@ The golden vectors are worked out from the venues' sources (contracts and docume
 """
 
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,21 @@ from pydantic import ValidationError
 
 from calibrate.export.aave import KEEP_CURRENT, Reserve, Spoke
 from calibrate.export.binance import BracketTable
+from calibrate.export.bybit import RiskLimits
 from calibrate.export.codecs import CODECS
 from calibrate.export.compound import CollateralAsset
+from calibrate.export.curve import Controller
+from calibrate.export.derive import PerpRequirements
 from calibrate.export.dydx import LiquidityTier
 from calibrate.export.euler import VaultCollateral
 from calibrate.export.gmx import MarketFactors
 from calibrate.export.hyperliquid import MarginTable
+from calibrate.export.liquity import Branch
 from calibrate.export.maker import CollateralType
 from calibrate.export.morpho import Market
 from calibrate.export.native import Basis, Native
+from calibrate.export.okx import PositionTiers
+from calibrate.export.synthetix import PerpsMarket
 from calibrate.export.velocity import PerpMarket
 from calibrate.presets import load_preset, shipped_presets
 
@@ -154,9 +161,12 @@ TABLES = st.builds(
 )
 
 
-def brackets(leverages: list[int], shares: list[int], bracket: int) -> BracketTable:
+def brackets(
+    leverages: list[int], shares: list[int], bracket: int, kind: type[BracketTable] = BracketTable, **own: Any
+) -> BracketTable:
     rates = sorted(max(9_999 * s // (100 * v), 1) for v, s in zip(leverages, shares, strict=False))
-    return BracketTable(
+    return kind(
+        **own,
         symbol="X",
         liquidation_fee_ppm=12_500,
         bracket=bracket % len(rates) + 1,
@@ -172,6 +182,7 @@ def e30(most: Fraction) -> st.SearchStrategy[int]:
 
 
 CONSTANT = st.just
+BRACKETS = (falling(125), st.lists(st.integers(1, 99), min_size=3, max_size=3), st.integers(0, 2))
 LEGAL: dict[str, st.SearchStrategy[Any]] = {
     "aave-v3": legal(
         Reserve,
@@ -188,9 +199,8 @@ LEGAL: dict[str, st.SearchStrategy[Any]] = {
         max_liquidation_bonus_bps=bps(10_000, 12_000),
         target_health_bps=CONSTANT(10_500),
     ),
-    "binance": st.builds(
-        brackets, falling(125), st.lists(st.integers(1, 99), min_size=3, max_size=3), st.integers(0, 2)
-    ),
+    "binance": st.builds(brackets, *BRACKETS),
+    "bybit": st.builds(partial(brackets, kind=RiskLimits), *BRACKETS),
     "compound-v3": legal(
         CollateralAsset,
         asset=CONSTANT("X"),
@@ -199,6 +209,23 @@ LEGAL: dict[str, st.SearchStrategy[Any]] = {
         liquidate_collateral_factor_bps=bps(1_000, 9_500),
         liquidation_factor_bps=bps(5_000, 10_000),
         store_front_price_factor_bps=bps(0, 10_000),
+    ),
+    "crvusd": legal(
+        Controller,
+        market=CONSTANT("X"),
+        a=st.integers(100, 10_000),
+        bands=st.integers(4, 10),
+        loan_discount_bps=bps(200, 5_000),
+        liquidation_discount_bps=bps(100, 4_000),
+    ),
+    "derive": legal(
+        PerpRequirements,
+        market=CONSTANT("X"),
+        mm_perp_req_e18=st.integers(10**15, 10**18 - 1),
+        im_perp_req_e18=st.integers(10**15, 10**18 - 1),
+        start_bps=CONSTANT(9_500),
+        fast_end_bps=bps(0, 9_500),
+        buffer_bps=CONSTANT(1_500),
     ),
     "dydx-v4": legal(
         LiquidityTier,
@@ -234,6 +261,15 @@ LEGAL: dict[str, st.SearchStrategy[Any]] = {
         impact_exponent=CONSTANT(2.0),
     ),
     "hyperliquid": TABLES,
+    "liquity-v2": legal(
+        Branch,
+        branch=CONSTANT("X"),
+        mcr_bps=bps(10_100, 19_999),
+        ccr_bps=CONSTANT(15_000),
+        scr_bps=CONSTANT(11_000),
+        stability_pool_penalty_bps=bps(500, 2_000),
+        redistribution_penalty_bps=bps(500, 2_000),
+    ),
     "maker": legal(
         CollateralType,
         ilk=CONSTANT("X"),
@@ -253,6 +289,21 @@ LEGAL: dict[str, st.SearchStrategy[Any]] = {
     "morpho-blue": st.sampled_from(["38.5", "62.5", "77", "86", "91.5", "94.5", "96.5", "98"]).map(
         lambda lltv: preset(f"morpho-blue:{lltv}")
     ),
+    "okx": st.builds(partial(brackets, kind=PositionTiers, contract_usd=10), *BRACKETS),
+    "synthetix-v3": legal(
+        PerpsMarket,
+        market=CONSTANT("X"),
+        skew_scale=CONSTANT(12_500),
+        reference_price_usd=CONSTANT(1e5),
+        initial_margin_ratio_bps=bps(0, 20_000),
+        minimum_initial_margin_ratio_ppm=st.integers(10_000, 900_000),
+        maintenance_margin_scalar_ppm=st.integers(10_000, 999_999),
+        flag_reward_ratio_ppm=st.integers(0, 100),
+        maker_fee_ppm=CONSTANT(1),
+        taker_fee_ppm=CONSTANT(500),
+        limit_multiplier_bps=CONSTANT(15_000),
+        window_s=CONSTANT(30),
+    ),
     "velocity": legal(
         PerpMarket,
         market_index=CONSTANT(0),
@@ -268,13 +319,19 @@ POLICIES: dict[str, tuple[float, float]] = {
     "aave-v3": (600, 6_000),
     "aave-v4": (600, 6_000),
     "binance": (100, 3_000),
+    "bybit": (100, 3_000),
     "compound-v3": (600, 6_000),
+    "crvusd": (700, 1_900),
+    "derive": (20, 4_000),
     "dydx-v4": (5, 2_000),
     "euler-v2": (200, 6_000),
     "gmx-v2": (5, 100),
     "hyperliquid": (100, 5_000),
+    "liquity-v2": (100, 4_900),
     "maker": (100, 8_000),
     "morpho-blue": (200, 6_150),
+    "okx": (100, 3_000),
+    "synthetix-v3": (20, 2_000),
     "velocity": (125, 2_000),
 }
 
@@ -350,7 +407,7 @@ def test_morpho_takes_the_next_lower_loan_to_value_of_the_list(margin: float) ->
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in shipped_presets() if name not in ("aave-v4", "euler-v2", "velocity")]
+    "name", [name for name in shipped_presets() if name not in ("aave-v4", "crvusd", "euler-v2", "velocity")]
 )
 def test_a_preset_is_legal_and_stays_what_it_is(name: str) -> None:
     native = preset(name)
@@ -382,6 +439,11 @@ def test_a_preset_is_legal_and_stays_what_it_is(name: str) -> None:
         ("maker:ETH-A", {"hole_usd": 200_000_000}, "hole <= Hole"),
         ("maker:ETH-A", {"dust_usd": 39_000_000}, "dust x chop <= hole"),
         ("binance:BTC", {"bracket": 13}, "`bracket` is one of the table's"),
+        ("derive:BTC", {"im_perp_req_e18": 10**16}, "mmPerpReq <= imPerpReq"),
+        ("synthetix-v3:BTC", {"maintenance_margin_scalar_ppm": 10**6}, "0 < maintenanceMarginScalar < 1"),
+        ("synthetix-v3:BTC", {"flag_reward_ratio_ppm": 6_000}, "no more than what is seized"),
+        ("liquity-v2:WETH", {"mcr_bps": 20_000}, "100 % < MCR < 200 %"),
+        ("liquity-v2:WETH", {"stability_pool_penalty_bps": 1_100}, "Stability Pool's penalty <= redistribution's"),
     ],
 )
 def test_a_set_that_breaks_a_rule_quotes_it(name: str, own: dict[str, Any], says: str) -> None:

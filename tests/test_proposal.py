@@ -108,7 +108,7 @@ def test_the_memo_tells_what_why_and_on_what_grounds(hyperliquid: tuple[Path, Ex
         "| `tiers.0.max_leverage` | 25 | 16 |",
         f"Highest leverage goes from 18.2{TIMES} to 21.3{TIMES}",  # of the made-up metrics
         "10,240 paths",
-        "Not simulated: auto-deleveraging",
+        "Not simulated: tiers: every position",
         "`margin_table.json`",
         "hyperliquid.gitbook.io",
     ):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.lending import BPS, WHOLE, bps_left, lending_policy, margins, margins_of
+from calibrate.export.lending import BPS, WHOLE, bps_left, equity_over_margin, lending_policy, margins, margins_of
 from calibrate.export.native import (
     NOT_VOLATILITY,
     ONE_NUMBER,
@@ -24,6 +24,10 @@ from calibrate.export.native import (
 )
 
 KEEP_CURRENT = 2**256 - 1 - 42
+# Constants of v3's `LiquidationLogic.sol`: half of the debt at a time, all of it below this health. No less than so many USD of
+# debt or collateral may be left (v3 and v4).
+_CLOSE_FACTOR, _ALL_BELOW = Fraction(1, 2), Fraction(95, 100)
+_LEAST_LEFT_USD = 1_000
 
 
 class Reserve(Native):
@@ -90,6 +94,19 @@ class Reserve(Native):
             ("of the bonus, to the protocol", percent(self.liquidation_protocol_fee_bps * BPS)),
         ]  # fmt: skip
 
+    def simulated(self) -> dict[str, Any]:
+        threshold = self.liquidation_threshold_bps * BPS
+        # What is closed is collateral: half of the debt at the trigger, with the bonus on it.
+        seized = _CLOSE_FACTOR * threshold * (1 + self._bonus)
+        return {
+            "close": {
+                "rule": "fraction",
+                "fraction": float(seized),
+                "full_below_health": max(equity_over_margin(threshold, _ALL_BELOW), 0.0),
+                "dust_usd": float(_LEAST_LEFT_USD / threshold),
+            }
+        }
+
     @property
     def _bonus(self) -> Fraction:
         return self.liquidation_bonus_bps * BPS - 1
@@ -141,6 +158,14 @@ class Spoke(Native):
     def worked(self) -> list[tuple[str, str]]:
         repaid = self.repaid_to_target(Fraction(100), Fraction(95, 100))
         return [("of 100 of debt at health 0.95, repaid to reach the target", decimal(repaid, 2))]
+
+    def simulated(self) -> dict[str, Any]:
+        factor, target = self.collateral_factor_bps * BPS, self.target_health_bps * BPS
+        health = equity_over_margin(factor, target)
+        if health <= 1:
+            return {}
+        dust = float(_LEAST_LEFT_USD / factor)
+        return {"close": {"rule": "to-target", "target_health": min(health, 100.0), "dust_usd": dust}}
 
     def repaid_to_target(self, debt: Fraction, health: Fraction) -> Fraction:
         """Debt that a liquidation repays so that health comes to its target (v4 `LiquidationLogic.sol`), at the largest bonus."""

@@ -158,6 +158,16 @@ class LiquidityTier(Native):
             shown.append((f"initial margin at {middle // _MILLION:,} USDC of open interest", effective))
         return shown
 
+    def simulated(self) -> dict[str, Any]:
+        # The widest fillable price, that of an account with nothing left: 1 (its bankruptcy rating) x spread x maintenance.
+        widest = self.spread_to_maintenance_margin_ratio_ppm * _PPM * self._maintenance
+        rules: dict[str, Any] = {"incentive": {"fill": "limit", "limit_bps": in_bps(widest)}}
+        lower, upper = self.open_interest_lower_cap / _MILLION, self.open_interest_upper_cap / _MILLION
+        if upper > 0:
+            # Caps that are one are a cliff, which is simulated as a steep slope.
+            rules["open_interest_add_on"] = {"lower_usd": min(lower, 0.999 * upper), "upper_usd": upper}
+        return rules
+
     # --- formulas of the exchange ---
 
     @property

@@ -51,6 +51,12 @@ def margins_of(policy: Mapping[str, float]) -> Margins:
     return Margins(initial, maintenance, share(policy["penalty_bps"]))
 
 
+def equity_over_margin(liquidation: Fraction, health: Fraction) -> float:
+    """A lending market's health, collateral times liquidation limit over debt, as equity over maintenance margin: collateral
+    worth 1 carries debt `liquidation / health`."""
+    return float((1 - liquidation / health) / (1 - liquidation))
+
+
 def bps_left(asked: Fraction, before_bps: int, *, up: bool) -> int:
     """A loan-to-value (bps) that leaves the asked share of the collateral, as before where that is the same. What is rounded is
     what is left: of a limit near 1 it is the part that counts."""

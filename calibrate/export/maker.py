@@ -98,6 +98,21 @@ class CollateralType(Native):
             ("... and the auction is reset after `tail` (s)", f"{self.tail_s:,}"),
         ]
 
+    def simulated(self) -> dict[str, Any]:
+        if self.cut_bps == WHOLE or self.hole_usd == 0:
+            return {}
+        # `hole` counts debt with its penalty; what is on offer is collateral, worth `mat` times the debt when a vault is bitten.
+        collateral = Fraction(self.mat_bps, WHOLE + self.chop_bps)
+        auction = {
+            "curve": "stairs",
+            "start_bps": self.buf_bps - WHOLE,
+            "fall_bps": WHOLE - self.cut_bps,
+            "fall_s": self.step_s,
+            "reset_after_s": self.tail_s,
+            "most_usd": float(self.hole_usd * collateral),
+        }
+        return {"auction": auction | ({"reset_below": float(self.cusp_bps * BPS)} if self.cusp_bps else {})}
+
     # --- formulas of the contracts ---
 
     def auction_price(self, feed: Fraction, seconds: int) -> Fraction:

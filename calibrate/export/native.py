@@ -65,6 +65,10 @@ class Native(Section):
     def worked(self) -> list[tuple[str, str]]:
         """The venue's formulas on this set: what is computed, and the result."""
 
+    def simulated(self) -> dict[str, Any]:
+        """Rules under `[venue]` of a job that follow from the set, as it is in force; a search leaves them where they are."""
+        return {}
+
     def orders(self) -> tuple[tuple[str, ...], ...]:
         """Fields that one transaction sets together, where a change takes several of them; none where one sets all."""
         return ()

@@ -1,0 +1,190 @@
+"""What presets make of the engine's rules: values that follow from a market's numbers, rules that a job leaves out, and that every
+preset runs.
+
+Every preset is simulated for a dozen steps; those of a venue share a compiled program, and of some venues, whose
+programs take long to compile, one is left for slow runs.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_job
+from test_presets import JOB
+
+from calibrate.assemble import assemble
+from calibrate.job import load_job
+from calibrate.presets import VENUES, load_preset, read_venue, rules_of, shipped_presets
+from calibrate.simulate import simulate
+
+# Values of one's own, where a venue has rules alone: those of no real market.
+OWN = {
+    "aave-v4": "asset='X', collateral_factor_bps=8_000, max_liquidation_bonus_bps=10_500, target_health_bps=10_500",
+    "crvusd": "market='X', a=100, bands=10, loan_discount_bps=900, liquidation_discount_bps=600",
+    "euler-v2": "collateral='X', borrow_ltv_bps=8_000, liquidation_ltv_bps=8_500, max_liquidation_discount_bps=1_500, "
+    "ramp_duration_s=0",
+    "velocity": "market_index=0, margin_ratio_initial=500, margin_ratio_maintenance=300, liquidator_fee=10_000, "
+    "if_liquidation_fee=10_000",
+}
+# A rule of the job's [venue] and where the engine has it.
+PARTS = {"close": "close", "close_cap": "cap", "incentive": "incentive", "trigger": "trigger", "auction": "auction",
+         "backstop": "backstop", "guards": "guards", "size_add_on": "schedule", "open_interest_add_on": "schedule"}  # fmt: skip
+# Their programs take longest to compile.
+LONG = ("maker", "synthetix-v3")
+# One market of each venue, with its add-on where only some have one; all others have the same rules.
+QUICK = [
+    name
+    for name in shipped_presets()
+    if name == "dydx-v4:small-cap"
+    or name.partition(":")[2] in ("", next(iter(read_venue(VENUES / f"{name.partition(':')[0]}.toml").markets), ""))
+]
+
+
+def job(folder: Path, name: str, *overrides: str) -> Any:
+    stem = name.partition(":")[0]
+    own = [f"venue.native={{{OWN[stem]}}}"] if stem in OWN else []
+    # A dozen steps, in a market in which something happens.
+    steps = (
+        "simulation.step_s=360",
+        "simulation.horizon_days=0.05",
+        "market.volatility=8.0",
+        "book.open_interest_usd=45e6",
+    )
+    return load_job(small_job.write(folder, JOB), [f"venue.preset={name}", *own, *steps, *overrides])
+
+
+def values_of(loaded: Any, paths: int = 256) -> dict[str, np.ndarray]:
+    made = assemble(loaded)
+    fields = ("liquidated_share", "bad_debt", "penalty", "distance", "initial_margin", "fund_draw", "socialised_loss")
+    return simulate(made.scenario, made.incumbent, seed=1, paths=paths, fields=fields, chunk=256).values
+
+
+# --- values that follow ---------------------------------------------------------------------------------------------------
+
+
+def test_aave_closes_half_of_the_debt_and_all_of_it_below_health_095() -> None:
+    """Collateral worth 1, at the trigger and at health 0.95, by Aave's own formulas."""
+    close = load_preset("aave-v3:WETH", Path(), "").native.simulated()["close"]
+    assert close["fraction"] == pytest.approx(0.5 * 0.83 * 1.05)
+    equity_at_095 = 1 - 0.83 / 0.95
+    assert close["full_below_health"] == pytest.approx(equity_at_095 / (1 - 0.83))
+    # A debt of 2,000 that is halved leaves 1,000.
+    assert 0.83 * close["dust_usd"] == pytest.approx(1_000)
+    assert load_preset("aave-v3:emode-eth", Path(), "").native.simulated()["close"]["full_below_health"] == 0
+
+
+def test_aave_v4_closes_up_to_its_target() -> None:
+    """What the engine's rule (docs/rules.md, 9) leaves has the venue's target health, whatever the penalty."""
+    own = {
+        "asset": "X",
+        "collateral_factor_bps": 8_000,
+        "max_liquidation_bonus_bps": 10_500,
+        "target_health_bps": 10_500,
+    }
+    native = load_preset("aave-v4", Path(), "", own).native
+    target = native.simulated()["close"]["target_health"]
+    margin, penalty, equity = 0.2, 0.04, 0.17
+    closed = (target * margin - equity) / (target * margin - penalty)
+    equity_left = (equity - closed * penalty) / (1 - closed)
+    assert 0.8 / (1 - equity_left) == pytest.approx(1.05)
+    # A target of 1 is met by closing nothing; all is closed then, as without the rule.
+    assert native.but(target_health_bps=10_000).simulated() == {}
+
+
+def test_dydx_limits_closes_by_the_widest_fillable_price_and_opening_by_open_interest() -> None:
+    native = load_preset("dydx-v4:small-cap", Path(), "").native
+    rules = native.simulated()
+    bankrupt = native.fillable_price(100_000, Fraction(5_000), Fraction(0))
+    assert 1e-4 * rules["incentive"]["limit_bps"] == pytest.approx(float(1 - bankrupt / 100_000))
+    assert rules["open_interest_add_on"] == {"lower_usd": 20e6, "upper_usd": 50e6}
+    assert "open_interest_add_on" not in load_preset("dydx-v4:large-cap", Path(), "").native.simulated()
+
+
+def test_makers_auction_has_the_price_of_the_contracts() -> None:
+    native = load_preset("maker:ETH-A", Path(), "").native
+    auction = native.simulated()["auction"]
+    price = (1 + 1e-4 * auction["start_bps"]) * (1 - 1e-4 * auction["fall_bps"]) ** (900 // auction["fall_s"])
+    assert 100 * price == pytest.approx(float(native.auction_price(Fraction(100), 900)))
+    # The debt of that much collateral at the trigger, with its penalty, is the hole.
+    assert auction["most_usd"] / 1.45 * 1.13 == pytest.approx(40e6)
+
+
+def test_synthetix_margin_and_capacity_are_those_of_the_contracts() -> None:
+    native = load_preset("synthetix-v3:BTC", Path(), "").native
+    rules = native.simulated()
+    assert rules["close_cap"]["most_usd"] / 100_000 == pytest.approx(281.8, abs=0.05)
+    # Maintenance of 125 BTC by the engine's add-on: scalar x (1.54 x 125 / 12,500 + 0.02).
+    add_on = 1e-4 * rules["size_add_on"]["add_on_bps"] * 125 * 100_000 / rules["size_add_on"]["at_usd"]
+    assert 1e-4 * native.policy()["base_margin_bps"] + add_on == pytest.approx(0.28 * (1.54 * 125 / 12_500 + 0.02))
+
+
+def test_derive_offers_what_leaves_the_buffer() -> None:
+    """After the offered part is taken at the start price the rest meets its requirement, and 15 % of it."""
+    native = load_preset("derive:BTC", Path(), "").native
+    value, requirement = Fraction(2, 100), Fraction(5, 100)
+    part = native.on_offer(value)
+    left = value * (1 - part) + part * value * Fraction(95, 100)
+    assert left == (1 - part) * requirement * Fraction(115, 100)
+
+
+def test_curves_bands_are_those_of_its_documents() -> None:
+    through = load_preset("crvusd", Path(), "", {"market": "X", "a": 100, "bands": 10, "loan_discount_bps": 900,
+                                                 "liquidation_discount_bps": 600}).native  # fmt: skip
+    assert dict(through.worked())["a loan's bands reach down over"] == "9.5618 %"
+    # An integral in place of the sum: bands are narrow.
+    depth = 10 * -np.log(0.99)
+    assert float(through.kept_through_bands()) == pytest.approx((1 - np.exp(-depth)) / depth, rel=1e-4)
+
+
+# --- in a job -------------------------------------------------------------------------------------------------------------
+
+
+def test_values_of_the_jobs_own_move_the_rules(tmp_path: Path) -> None:
+    loaded = job(tmp_path, "maker:ETH-A", "venue.native={hole_usd=20_000_000}")
+    assert loaded.job.venue.auction.most_usd == pytest.approx(20e6 * 1.45 / 1.13)
+
+
+def test_a_rule_of_the_jobs_own_goes_first_and_false_leaves_it_out(tmp_path: Path) -> None:
+    mine = ("venue.keepers=unlimited", "venue.incentive=false", "venue.backstop={vault_usd=1e6}")
+    venue = job(tmp_path, "dydx-v4:small-cap", *mine).job.venue
+    assert venue.incentive is None
+    assert (venue.backstop.vault_usd, venue.backstop.auto_deleveraging) == (1e6, False)
+    assert venue.open_interest_add_on is not None
+
+
+def test_the_limit_of_dydx_holds_closes_back(tmp_path: Path) -> None:
+    """In a market so thin that closes move it by more than the limit, fewer are done than without it."""
+    thin = ("liquidity.depth_usd=3e5",)
+    free = ("venue.keepers=unlimited", "venue.incentive=false")
+    held, loose = (values_of(job(tmp_path, "dydx-v4:large-cap", *thin, *more)) for more in ((), free))
+    assert held["liquidated_share"].mean() < 0.9 * loose["liquidated_share"].mean()
+
+
+# --- every preset ---------------------------------------------------------------------------------------------------------
+
+
+def marked(names: list[str]) -> list[Any]:
+    slow = [name for name in names if name not in QUICK or name.startswith(LONG)]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+@pytest.mark.parametrize("name", shipped_presets())
+def test_every_presets_rules_reach_the_engine(name: str, tmp_path: Path) -> None:
+    loaded = job(tmp_path, name)
+    venue = assemble(loaded).scenario.venue
+    named = [PARTS[key] for key, value in rules_of(loaded.preset).items() if isinstance(value, dict)]
+    assert all(getattr(venue, part) is not None for part in named)
+
+
+@pytest.mark.parametrize("name", marked(shipped_presets()))
+def test_every_preset_runs(name: str, tmp_path: Path) -> None:
+    values = values_of(job(tmp_path, name))
+    assert all(np.isfinite(value).all() for value in values.values())
+    assert values["liquidated_share"].max() > 0
+    assert (values["bad_debt"] >= 0).all()
+    assert (values["initial_margin"] > 0).all()
+    # Nobody pays more than has been lost.
+    paid = values["fund_draw"] + values["socialised_loss"]
+    assert (paid <= values["bad_debt"] * (1 + 1e-4) + 1e-7).all()
