@@ -49,8 +49,8 @@ def job(folder: Path, name: str, *overrides: str) -> Any:
     steps = (
         "simulation.step_s=360",
         "simulation.horizon_days=0.05",
-        "market.volatility=8.0",
-        "book.open_interest_usd=45e6",
+        "market.volatility=4.0",
+        "book.open_interest_usd=22e6",
     )
     return load_job(small_job.write(folder, JOB), [f"venue.preset={name}", *own, *steps, *overrides])
 
