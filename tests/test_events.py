@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brute_force_pipe import Occurrence, SourceRule, median
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax import lax
 from statistical import assert_mean
@@ -160,7 +160,7 @@ def test_medians_and_means_by_hand() -> None:
     assert weighted_mean(values, weigh(3, 2, 2, 1)) == 2.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     pairs=st.lists(st.tuples(st.integers(-9, 9), st.integers(1, 5)), min_size=6, max_size=6),
     out=st.sets(st.integers(0, 5), max_size=5),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -15,7 +15,7 @@ from calibrate.export.steps import NoLegalWay, in_legal_order, in_steps
 from calibrate.export.velocity import PerpMarket
 from calibrate.presets import load_preset
 
-FAST = settings(max_examples=150, deadline=None, derandomize=True)
+FAST = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 STEWARD = {"ltv_bps": 50, "liquidation_threshold_bps": 50, "liquidation_bonus_bps": 50}
 
 
