@@ -5,10 +5,11 @@ Constants and their bounds as in `Constants.sol` and `TroveManager.sol` of liqui
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any, ClassVar, Self
 
 from calibrate.export.lending import BPS, WHOLE, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, kept, percent, same, whole
+from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, percent, same, whole
 
 
 class Branch(Native):
@@ -46,7 +47,7 @@ class Branch(Native):
         asked, own = margins_of(policy), margins_of(self.policy())
         mcr, penalty = self.mcr_bps, self.stability_pool_penalty_bps
         if not same(asked.maintenance, own.maintenance):
-            mcr = kept(1 / asked.liquidation, mcr, BPS, up=safely)
+            mcr = _ratio(asked.maintenance, up=safely)
         if not same(asked.penalty, own.penalty):
             penalty = min(max(whole(asked.penalty / asked.liquidation / BPS, up=True), 500), 2_000)
         rest = max(self.redistribution_penalty_bps, penalty)
@@ -69,3 +70,13 @@ class Branch(Native):
             ("debt over collateral at which a trove is liquidated", percent(Fraction(WHOLE, self.mcr_bps))),
             ("of its collateral left there to the owner", percent(left)),
         ]
+
+
+def _ratio(maintenance: Fraction, *, up: bool) -> int:
+    """The collateral ratio in basis points that asks for a margin. Near a ratio of 1 a margin tells ratios apart that are nearly
+    the same, so that margins are compared."""
+    ratio = WHOLE / (1 - maintenance)
+    nearest = round(ratio)
+    if same(1 - Fraction(WHOLE, nearest), maintenance):
+        return nearest
+    return ceil(ratio) if up else floor(ratio)
