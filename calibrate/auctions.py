@@ -12,43 +12,31 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from calibrate.book import Below, Book, Closed, collateral_of, level_holding, share_below, worst
-from calibrate.closes import Closes, Execution, LossesBySide, account_for, execution_at, losses_by_side
+from calibrate.book import Closed, level_holding, riskiest, share_below, worst
+from calibrate.closes import Closes, account_for, execution_at, losses_by_side, sold_at
 from calibrate.extremes import larger, smaller
-from calibrate.front_state import FrontState, MarketNow, accounts_between
+from calibrate.front_state import ClosingNow, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Liquidity
 from calibrate.offers import LEAST_WIDTH, Offers, moments_between, offered
-from calibrate.policy import Policy
 from calibrate.rationing import part_of
 from calibrate.slices import some_of
 from calibrate.touched import Moments, band_of
 from calibrate.units import CohortPath, Index, PerPath, Scalar
-from calibrate.venue import Venue
 from calibrate.venue.auction import Auction
 from calibrate.venue.incentive import gas_now
 
 PlaceSidePath = Float[Array, "place side path"]
-PlaceCohortPath = Float[Array, "place cohort path"]
 
 # Longs and shorts, on the axis of sides.
 _SIGNS = (1.0, -1.0)
 
 
 def auction_off(
-    state: FrontState,
-    target: CohortPath,
-    reach: CohortPath,
-    market: MarketNow,
-    margin: PerPath,
-    index: Index,
-    scale: PerPath | CohortPath,
-    book: Book,
-    venue: Venue,
-    liquidity: Liquidity,
-    policy: Policy,
+    state: FrontState, target: CohortPath, reach: CohortPath, now: ClosingNow
 ) -> tuple[Closed, Closes, Offers]:
     """Accounts that are reached are offered, as far as there is room for them, and offers that are worth taking are taken."""
     del target
+    book, venue, market, scale = now.book, now.venue, now.market, now.scale
     auction, offers = venue.auction, state.touched
     assert auction is not None
     assert isinstance(offers, Offers)
@@ -59,18 +47,10 @@ def auction_off(
         part = part_of(room, book.over_cohorts(wanted - state.closed.share) * market.mid)
         share = state.closed.share + part * (wanted - state.closed.share)
         level = jnp.where(part < 1, level_holding(book.density, share), reach)
-    moved = Closed(state.closed_level, state.closed, level, Below(share, collateral_of(book.density, share, level)))
+    moved = Closed(state.closed_level, state.closed, level, riskiest(book.density, share, level))
     arriving = moments_between(accounts_between(book, state, venue, moved), moved.low, moved.high)
-    offers = offered(offers, arriving, index, market.oracle)
-    takers = _Takers(gas_now(venue.incentive, venue.gas, market.log_volatility) + venue.half_spread, market, liquidity)
-    maintenance, by_side = (
-        venue.maintenance(margin) * market.mid / scale,
-        losses_by_side(book, venue, market.oracle, scale),
-    )
-    offers, closes = _taken(
-        auction, offers, takers, index, maintenance, scale, book=book, policy=policy, by_side=by_side
-    )
-    waiting = worst(execution_at(book, venue, market.mid, scale).cover - level)
+    offers, closes = _taken(auction, offered(offers, arriving, now.step, market.oracle), now)
+    waiting = worst(sold_at(book, venue, market.mid, scale).cover - level)
     return moved, closes._replace(distance=larger(closes.distance, smaller(waiting, 0.0))), offers
 
 
@@ -123,45 +103,31 @@ def at_one_pace(room: PlaceSidePath, volume: PlaceSidePath) -> PlaceSidePath:
 _NOTHING = 1e-9
 
 
-def _taken(
-    auction: Auction,
-    offers: Offers,
-    takers: _Takers,
-    index: Index,
-    maintenance: CohortPath,
-    scale: PerPath | CohortPath,
-    *,
-    book: Book,
-    policy: Policy,
-    by_side: LossesBySide | None,
-) -> tuple[Offers, Closes]:
-    """Take what is worth its price; `maintenance` is the margin as a level of collateral. What is left, and what was closed."""
-    longs, mid = book.side[:, None] > 0, takers.market.mid
+def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, Closes]:
+    """Take what is worth its price. What is left, and what was closed."""
+    book, market, scale = now.book, now.market, now.scale
+    gas = gas_now(now.venue.incentive, now.venue.gas, market.log_volatility)
+    takers = _Takers(gas + now.venue.half_spread, market, now.liquidity)
+    maintenance, by_side = now.required * market.mid / scale, losses_by_side(book, now.venue, market.oracle, scale)
+    longs = book.side[:, None] > 0
     of_cohort = lambda by_side: jnp.where(longs, by_side[:, :1], by_side[:, 1:])  # noqa: E731
-    prices = _asked(auction, offers, index)
+    prices = _asked(auction, offers, now.step)
     worth = takers.worth(prices)
-    volume = book.weights * offers.accounts.share * mid
-    part = of_cohort(at_one_pace(takers.room(worth), _by_side(longs, volume)))
-    if takers.market.paused is not None:
-        part = jnp.where(takers.market.paused, 0.0, part)
+    volume = jnp.stack(jax.vmap(book.of_sides)(offers.accounts.share * market.mid), axis=1)
+    part = of_cohort(at_one_pace(takers.room(worth), volume))
+    if market.paused is not None:
+        part = jnp.where(market.paused, 0.0, part)
 
     def closed(moments: Moments, part: CohortPath, log_price: CohortPath, near: CohortPath) -> Closes:
-        price = jnp.exp(log_price)
-        execution = Execution(price, -book.side[:, None] * (price - 1) / scale)
+        execution = execution_at(book, jnp.exp(log_price), scale)
         band = band_of(moments, LEAST_WIDTH * maintenance)
-        closes = account_for(book, policy, execution, some_of(part, band.slice()), scale, by_side=by_side)
+        closes = account_for(book, now.policy, execution, some_of(part, band.slice()), scale, by_side=by_side)
         distance = jnp.where(band.height > 0, smaller(near / scale, execution.cover - band.low), -1e9)
-        return closes._replace(
-            sold=book.over_cohorts(book.side[:, None] * part * moments.share) * mid, distance=worst(distance)
-        )
+        sold = book.over_cohorts(book.side[:, None] * part * moments.share) * market.mid
+        return closes._replace(sold=sold, distance=worst(distance))
 
     near = of_cohort(takers.nearest(worth))
     by_place = jax.vmap(closed)(offers.accounts, part, of_cohort(prices), near)
     closes = jax.tree.map(lambda values: jnp.sum(values, axis=0), by_place)
     left = jax.tree.map(lambda moment: (1 - part) * moment, offers.accounts)
     return offers._replace(accounts=left), closes._replace(distance=jnp.max(by_place.distance, axis=0))
-
-
-def _by_side(longs: Float[Array, "cohort 1"], volume: PlaceCohortPath) -> PlaceSidePath:
-    of_longs = jnp.sum(jnp.where(longs, volume, 0.0), axis=1)
-    return jnp.stack([of_longs, jnp.sum(jnp.where(longs, 0.0, volume), axis=1)], axis=1)

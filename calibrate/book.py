@@ -19,6 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.compiled import computed_once
@@ -67,7 +68,7 @@ class Book(eqx.Module):
     def all_accounts(self, like: CohortPath) -> "tuple[CohortPath, Below]":
         """The highest collateral of each cohort, and everyone below it."""
         highest = jnp.broadcast_to(self.density.knots[:, -1:], like.shape)
-        return highest, Below(jnp.ones_like(like), collateral_of(self.density, jnp.ones_like(like), highest))
+        return highest, riskiest(self.density, jnp.ones_like(like), highest)
 
     def over_cohorts(self, share: CohortPath) -> PerPath:
         """What is a share of each cohort, as a share of all open interest."""
@@ -144,8 +145,12 @@ def accounts_below(density: Density, level: CohortPath) -> Below:
 
 def _segments(density: Density) -> Iterator[tuple[Float[Array, "cohort 1"], ...]]:
     """Height, start and end of one segment of each cohort after the other."""
-    for j in range(density.knots.shape[1] - 1):
-        yield density.heights[:, j, None], density.knots[:, j, None], density.knots[:, j + 1, None]
+    knots = _columns(density.knots)
+    return zip(_columns(density.heights), knots[:-1], knots[1:], strict=True)
+
+
+def _columns(of_cohorts: Float[Array, "cohort column"]) -> list[Float[Array, "cohort 1"]]:
+    return [lax.slice_in_dim(of_cohorts, j, j + 1, axis=1) for j in range(of_cohorts.shape[1])]
 
 
 @jax.custom_jvp
@@ -188,16 +193,21 @@ def _collateral_of_jvp(primals, tangents):  # type: ignore[no-untyped-def]
 
 def _collateral_of(density: Density, share: CohortPath) -> CohortPath:
     collateral = jnp.zeros_like(share)
-    for j, (height, start, end) in enumerate(_segments_by_share(density)):
+    for knot, (height, start, end) in zip(_columns(density.knots), _segments_by_share(density), strict=False):
         part = clipped(share, start, end) - start
-        collateral = collateral + part * (density.knots[:, j, None] + part * (0.5 / height))
+        collateral = collateral + part * (knot + part * (0.5 / height))
     return collateral
 
 
 def _segments_by_share(density: Density) -> Iterator[tuple[Float[Array, "cohort 1"], ...]]:
     """Height of one segment of each cohort after the other, and the shares of accounts below its start and end."""
-    for j in range(density.knots.shape[1] - 1):
-        yield density.heights[:, j, None], density.shares[:, j, None], density.shares[:, j + 1, None]
+    shares = _columns(density.shares)
+    return zip(_columns(density.heights), shares[:-1], shares[1:], strict=True)
+
+
+def riskiest(density: Density, share: CohortPath, level: CohortPath) -> Below:
+    """The given riskiest share of each cohort, all of which lies below `level`."""
+    return Below(share, collateral_of(density, share, level))
 
 
 class Closed(NamedTuple):
@@ -243,11 +253,10 @@ def _lacking_and_share(density: Density, strike: CohortPath, closed: Closed) -> 
 
 def density_at(density: Density, level: CohortPath) -> CohortPath:
     """Share of accounts per unit of collateral at a level (to its right where it changes)."""
-    heights, knots = density.heights, density.knots
-    rate = jnp.where(level >= knots[:, :1], heights[:, :1], 0.0)
-    for j in range(1, heights.shape[1]):
-        rate = jnp.where(level >= knots[:, j, None], heights[:, j, None], rate)
-    return jnp.where(level >= knots[:, -1:], 0.0, rate)
+    rate = jnp.zeros_like(level)
+    for height, start, _ in _segments(density):
+        rate = jnp.where(level >= start, height, rate)
+    return jnp.where(level >= density.knots[:, -1:], 0.0, rate)
 
 
 # --- laying a distribution on knots ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from calibrate.book import Book
-from calibrate.compiled import where_needed
+from calibrate.compiled import computed_once
 from calibrate.extremes import clipped, larger, smaller
 from calibrate.policy import Policy
 from calibrate.slices import Slice
@@ -56,10 +56,15 @@ class Execution(NamedTuple):
     cover: CohortPath
 
 
-def execution_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath | CohortPath) -> Execution:
+def execution_at(book: Book, price: PerPath | CohortPath, scale: PerPath | CohortPath) -> Execution:
+    """Closes of longs and shorts at a price."""
     side = book.side[:, None]
-    price = mid * (1 - side * venue.half_spread)
-    return Execution(price, -side * (price - 1) / scale)
+    return Execution(price * jnp.ones_like(side), -side * (price - 1) / scale)
+
+
+def sold_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath | CohortPath) -> Execution:
+    """Closes in the market, half of its spread away from the mid price."""
+    return execution_at(book, mid * (1 - book.side[:, None] * venue.half_spread), scale)
 
 
 class BonusLevels(NamedTuple):
@@ -126,8 +131,7 @@ def account_for(
         lost = None if by_side is None else by_side.of(book, accounts, cover, scale)
         return Unable(summed(scale * deficit), summed(insolvent), summed(scale * unpaid), lost)
 
-    some = (accounts.share > 0) & (cover + fee > accounts.lowest) if bonus is None else accounts.share > 0
-    lacking = where_needed(some, unable, lambda: _no_one(nothing, by_side))
+    lacking = computed_once(unable, accounts.share)
     return Closes(
         share=summed(accounts.share),
         notional=summed(accounts.share * price),
@@ -154,11 +158,6 @@ class Unable(NamedTuple):
     share: PerPath
     unpaid: PerPath
     lost: SideLosses | None
-
-
-def _no_one(nothing: PerPath, by_side: "LossesBySide | None") -> Unable:
-    """Hardly any step has such accounts on any path."""
-    return Unable(nothing, nothing, nothing, None if by_side is None else by_side.nothing(nothing))
 
 
 def part_closed(
@@ -209,7 +208,6 @@ class LossesBySide(NamedTuple):
 
 def losses_by_side(book: Book, venue: Venue, oracle: PerPath, scale: PerPath | CohortPath) -> LossesBySide | None:
     """What is told of losses where the log-price of the oracle is the mark; None where no winner bears any."""
-    if venue.backstop is None or not venue.backstop.deleverages:
+    if venue.backstop is None or not venue.deleverages:
         return None
-    side = book.side[:, None]
-    return LossesBySide(-side * (jnp.exp(oracle) - 1) / scale if venue.backstop.at_mark else None)
+    return LossesBySide(execution_at(book, jnp.exp(oracle), scale).cover if venue.backstop.at_mark else None)

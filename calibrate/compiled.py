@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Bool, Float
+from jax.extend.core import jaxpr_as_fun
+from jaxtyping import Array, Float
 
 Values = TypeVar("Values")
 Elementwise = Callable[..., Float[Array, "..."]]
@@ -26,16 +27,11 @@ def computed_once(work: Callable[[], Values], sample: Float[Array, "..."]) -> Va
         return work()
     # True of every number, which the compiler cannot know; where there is none, nothing else is either.
     always = sample[(0,) * sample.ndim] > -jnp.inf
-    shapes = jax.eval_shape(work)
-    return lax.cond(always, work, lambda: jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes))
-
-
-def where_needed(needed: Bool[Array, "..."], work: Callable[[], Values], otherwise: Callable[[], Values]) -> Values:
-    """What `work` returns if anything is needed of the paths at hand, else what `otherwise` does: the same, for paths of which
-    nothing is needed."""
-    if jax.default_backend() != "cpu":
-        return work()
-    return lax.cond(jnp.any(needed), work, otherwise)
+    # Written down once and read off twice: where one such piece of work holds another, its Python would run over and over.
+    written, shapes = jax.make_jaxpr(work, return_shape=True)()
+    leaves, tree = jax.tree.flatten(shapes)
+    nothing = lambda: [jnp.full(leaf.shape, jnp.nan, leaf.dtype) for leaf in leaves]  # noqa: E731
+    return jax.tree.unflatten(tree, lax.cond(always, jaxpr_as_fun(written), nothing))
 
 
 def with_slopes(function: Elementwise) -> Elementwise:

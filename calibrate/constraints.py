@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from calibrate import weighing
-from calibrate.gradient import bandwidth
+from calibrate.gradient import Edge, bandwidth, placed, slope_of_place
 from calibrate.metrics import Estimate, Values, expected_shortfall, frequency, mean, mean_of_loss, positive, upper_limit
 from calibrate.rise_windows import METRICS as RISES
 from calibrate.summary import Outcomes, Summary, total
@@ -69,9 +69,9 @@ class Constraint(eqx.Module):
 
     @abstractmethod
     def smooth(
-        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, edge: Edge
     ) -> Smooth:
-        """From the paths that matter; `width` is how far an indicator is smoothed."""
+        """From the paths that matter; `edge` says how far the indicator of insolvency is smoothed."""
 
     @abstractmethod
     def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
@@ -110,10 +110,11 @@ class InsolvencyProbability(Constraint):
         return float(_weighed(values > 0, weights).sum() / paths)
 
     def smooth(
-        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, edge: Edge
     ) -> Smooth:
-        u = np.asarray(values, np.float64) / width
-        density = _weighed(np.exp(-(u**2) / 2) / (np.sqrt(2 * np.pi) * width), weights)
+        u = placed(values, edge.fund) / edge.width
+        rate = slope_of_place(values, edge.fund) / edge.width
+        density = _weighed(norm.pdf(u) * rate, weights)
         return Smooth(
             float(_weighed(norm.cdf(u), weights).sum() / paths), density @ np.asarray(slopes, np.float64) / paths
         )
@@ -156,9 +157,9 @@ class MeanLimit(Constraint):
         return float(_weighed(values, weights).sum() / paths)
 
     def smooth(
-        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, edge: Edge
     ) -> Smooth:
-        del width
+        del edge
         return Smooth(self.share(values, weights, paths), _weighed(slopes, weights).sum(axis=0) / paths)
 
     def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
@@ -203,9 +204,9 @@ class Shortfall(Constraint):
         return float(parts @ np.asarray(values, np.float64))
 
     def smooth(
-        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, width: float
+        self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, edge: Edge
     ) -> Smooth:
-        del width
+        del edge
         return Smooth(
             self.share(values, weights, paths), self._tail(values, weights, paths) @ np.asarray(slopes, np.float64)
         )
@@ -284,6 +285,13 @@ def constraint_of(name: str, limit: float, tail_level: float) -> Constraint:
     return InsolvencyProbability(limit)
 
 
-def smoothing_width(distance: np.ndarray, weights: np.ndarray | None, tolerance: float) -> float:
+# From where more than so many times as many paths are insolvent as may be, distances themselves show the way best.
+_FAR = 4.0
+
+
+def smoothing_edge(distance: np.ndarray, weights: np.ndarray | None, tolerance: float, fund: float) -> Edge:
     """How far the optimiser smooths the indicator of insolvency: a fraction of the scale of the tail beyond the tolerance."""
-    return 0.6 * bandwidth(distance, tolerance * len(distance), weights)
+    events = tolerance * len(distance)
+    if _weighed(distance > 0, weights).sum() > _FAR * events:
+        fund = 0.0
+    return Edge(fund, 0.6 * bandwidth(placed(distance, fund), events, weights))

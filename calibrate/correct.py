@@ -59,22 +59,16 @@ class FreshPaths:
         listener: Listener,
     ):
         self._problem, self._seed, self._paths, self._sampling = problem, seed, paths, sampling
-        self._listener = listener
         asked = any(constraint.common for constraint in problem.constraints)
         self._common = np.arange(min(paths, _COMMON_PATHS) if asked else 1)
-        self.screen(near)
-
-    def screen(self, near: np.ndarray) -> None:
-        """Keep the paths that can matter near the given policy."""
-        problem = self._problem
         sample = simulate(
             problem.scenario,
             problem.at(near),
-            seed=self._seed,
-            paths=self._paths,
-            fields=("distance",),
-            sampling=self._sampling,
-            on_progress=self._listener.stage("rehearsal", self._paths),
+            seed=seed,
+            paths=paths,
+            fields=problem.fields,
+            sampling=sampling,
+            on_progress=listener.stage("rehearsal", paths),
         )
         self._numbers = nearest(problem.constraints, sample.values["distance"], sample.weights)
 
@@ -131,10 +125,6 @@ class FreshSamples:
             FreshPaths(part, near, seed=seed, paths=paths, sampling=sampling, listener=listener)
             for part, sampling in zip(problem.each, samplings, strict=True)
         ]
-
-    def screen(self, near: np.ndarray) -> None:
-        for part in self._parts:
-            part.screen(near)
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         split = self._problem.apart(targets)

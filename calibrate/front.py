@@ -9,23 +9,13 @@ its accounts, exactly, and every result is a Lipschitz function of the parameter
 Levels are in units of collateral at the reference requirement (see `book.py`); amounts in shares of initial open interest.
 """
 
-import functools
 import operator
 
 import jax
 import jax.numpy as jnp
 
 from calibrate.auctions import auction_off
-from calibrate.book import (
-    Below,
-    Book,
-    Closed,
-    collateral_of,
-    level_holding,
-    share_below,
-    sum_of_rows,
-    worst,
-)
+from calibrate.book import Below, Book, Closed, level_holding, riskiest, share_below, sum_of_rows, worst
 from calibrate.closes import (
     BonusLevels,
     Closes,
@@ -36,10 +26,11 @@ from calibrate.closes import (
     execution_at,
     losses_by_side,
     part_closed,
+    sold_at,
 )
-from calibrate.compiled import computed_once, where_needed
+from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
-from calibrate.front_state import Called, FrontState, MarketNow, accounts_between
+from calibrate.front_state import Called, ClosingNow, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
@@ -103,9 +94,8 @@ def step_fronts(
 
     reach = advance(state.closed_level, target)
     part_or_whole = _close_in_full if venue.close is None else _close_in_part
-    moved, closes, touched = (part_or_whole if venue.auction is None else auction_off)(
-        state, target, reach, market, margin, index, scale, book, venue, liquidity, policy
-    )
+    now = ClosingNow(book, venue, liquidity, policy, market, required, scale, index)
+    moved, closes, touched = (part_or_whole if venue.auction is None else auction_off)(state, target, reach, now)
     left = None if allowance is None else larger(allowance - closes.share * market.mid, 0.0)
     return FrontState(
         triggered, moved.high, moved.below_high, under_way, state.left, touched, state.called, left, state.ranked_out
@@ -138,117 +128,84 @@ def _called(
 
 
 def _close_in_full(
-    state: FrontState,
-    target: CohortPath,
-    reach: CohortPath,
-    market: MarketNow,
-    margin: PerPath,
-    index: Index,
-    scale: PerPath | CohortPath,
-    book: Book,
-    venue: Venue,
-    liquidity: Liquidity,
-    policy: Policy,
+    state: FrontState, target: CohortPath, reach: CohortPath, now: ClosingNow
 ) -> tuple[Closed, Closes, None]:
     """Every account that is reached loses all of its position."""
-    del index
-    closed_level, closed = _within_capacity(state, reach, market, margin, scale, book, venue, liquidity, policy)
+    book, scale = now.book, now.scale
+    closed_level, closed = _within_capacity(state, reach, now)
     moved = Closed(state.closed_level, state.closed, closed_level, closed)
-    accounts = accounts_between(book, state, venue, moved)
-    sold = book.over_cohorts(book.side[:, None] * accounts.share) * market.mid
-    execution = computed_once(lambda: _execution(book, venue, liquidity, market, sold, scale), scale)
-    bonus, by_side = _bonus(venue, policy, execution, margin, scale), losses_by_side(book, venue, market.oracle, scale)
-    closes = account_for(book, policy, execution, accounts, scale, bonus=bonus, by_side=by_side)
+    accounts = accounts_between(book, state, now.venue, moved)
+    sold = book.over_cohorts(book.side[:, None] * accounts.share) * now.market.mid
+    execution = computed_once(lambda: _execution(now, sold), scale)
+    by_side = losses_by_side(book, now.venue, now.market.oracle, scale)
+    closes = account_for(book, now.policy, execution, accounts, scale, bonus=_bonus(now, execution), by_side=by_side)
     distance = smaller(target, execution.cover) - state.closed_level
     return moved, closes._replace(sold=sold, distance=worst(distance)), None
 
 
 def _close_in_part(
-    state: FrontState,
-    target: CohortPath,
-    reach: CohortPath,
-    market: MarketNow,
-    margin: PerPath,
-    index: Index,
-    scale: PerPath | CohortPath,
-    book: Book,
-    venue: Venue,
-    liquidity: Liquidity,
-    policy: Policy,
+    state: FrontState, target: CohortPath, reach: CohortPath, now: ClosingNow
 ) -> tuple[Closed, Closes, Touched]:
     """Accounts that are reached lose what the close rule says at the price before these closes."""
-    rule, touched, required = venue.close, state.touched, venue.maintenance(margin)
+    book, venue, policy, scale, required = now.book, now.venue, now.policy, now.scale, now.required
+    rule, touched = venue.close, state.touched
     assert rule is not None
     assert isinstance(touched, Touched)
-    terms = _terms(_before(book, venue, market, scale), policy, required, scale)
+    terms = _terms(now, _before(now))
     reached = below(band_of(touched.ready, LEAST_WIDTH * required / scale), target)
     progress = progress_of(touched.ready)
     again = parted_band(rule, terms, progress, reached)
-    moved = Closed(state.closed_level, state.closed, reach, _all_below(book, share_below(book.density, reach), reach))
+    moved = Closed(
+        state.closed_level, state.closed, reach, riskiest(book.density, share_below(book.density, reach), reach)
+    )
     fresh = parted_book(book, rule, terms, moved)
     part = jnp.ones_like(reach)
     if not venue.unlimited_keepers:
-        part = _affordable_part(
-            fresh.closed + again.closed,
-            _room(policy, venue, market, (policy.penalty, policy.penalty)),
-            market,
-            book,
-            liquidity,
-        )
+        part = _affordable_part(fresh.closed + again.closed, _room(now, (policy.penalty, policy.penalty)), now)
         share = state.closed.share + part * (moved.below_high.share - state.closed.share)
         level = jnp.where(part < 1, level_holding(book.density, share), reach)
-        moved = moved._replace(high=level, below_high=_all_below(book, share, level))
+        moved = moved._replace(high=level, below_high=riskiest(book.density, share, level))
         fresh, again = parted_book(book, rule, terms, moved), only(part, again)
 
-    sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * market.mid
-    execution = _execution(book, venue, liquidity, market, sold, scale)
-    by_side = losses_by_side(book, venue, market.oracle, scale)
+    sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * now.market.mid
+    execution = _execution(now, sold)
+    by_side = losses_by_side(book, venue, now.market.oracle, scale)
     in_full = [account_for(book, policy, execution, one.in_full, scale, by_side=by_side) for one in (fresh, again)]
     in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=by_side)
     lowest_left = jnp.where(reached.height > 0, smaller(state.closed_level, reached.low), state.closed_level)
     distance = smaller(target, execution.cover) - lowest_left
     closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
-    settled = _terms(execution, policy, required, scale)
-    return moved, closes, after(touched, rule, index, settled, fresh, again, reached, part, state.closed.share)
+    settled = _terms(now, execution)
+    return moved, closes, after(touched, rule, now.step, settled, fresh, again, reached, part, state.closed.share)
 
 
-def _all_below(book: Book, share: CohortPath, level: CohortPath) -> Below:
-    return Below(share, collateral_of(book.density, share, level))
+def _terms(now: ClosingNow, execution: Execution) -> Terms:
+    price = execution.price / now.scale
+    return Terms(execution.cover, now.policy.penalty * price, now.required * price, price, execution.price)
 
 
-def _terms(execution: Execution, policy: Policy, required: PerPath | CohortPath, scale: PerPath | CohortPath) -> Terms:
-    price = execution.price / scale
-    return Terms(execution.cover, policy.penalty * price, required * price, price, execution.price)
-
-
-def _execution(
-    book: Book, venue: Venue, liquidity: Liquidity, market: MarketNow, sold: PerPath, scale: PerPath | CohortPath
-) -> Execution:
+def _execution(now: ClosingNow, sold: PerPath) -> Execution:
     """At what the closes of this step are done, when they sell so much on balance."""
-    if _at_oracle_price(venue):
-        return _takeover(book, market, scale)
-    return execution_at(book, venue, _filled(liquidity, market, sold), scale)
+    if _at_oracle_price(now.venue):
+        return _before(now)
+    return sold_at(now.book, now.venue, _filled(now, sold), now.scale)
 
 
-def _before(book: Book, venue: Venue, market: MarketNow, scale: PerPath | CohortPath) -> Execution:
+def _before(now: ClosingNow) -> Execution:
     """At what a first small close would be done."""
-    return _takeover(book, market, scale) if _at_oracle_price(venue) else execution_at(book, venue, market.mid, scale)
+    if _at_oracle_price(now.venue):
+        return execution_at(now.book, jnp.exp(now.market.oracle), now.scale)
+    return sold_at(now.book, now.venue, now.market.mid, now.scale)
 
 
 def _at_oracle_price(venue: Venue) -> bool:
     return venue.incentive is not None and venue.incentive.at_oracle_price
 
 
-def _takeover(book: Book, market: MarketNow, scale: PerPath | CohortPath) -> Execution:
-    side = book.side[:, None]
-    price = jnp.exp(market.oracle) * jnp.ones_like(side)
-    return Execution(price, -side * (price - 1) / scale)
-
-
-def _filled(liquidity: Liquidity, market: MarketNow, sold: PerPath) -> PerPath:
+def _filled(now: ClosingNow, sold: PerPath) -> PerPath:
     """The average price of this step's closes: half of the displacement that they add together is theirs to pay."""
-    halfway = liquidity.displacement(market.flow + sold / 2, market.depth)
-    return jnp.exp(market.undisturbed - halfway)
+    halfway = now.liquidity.displacement(now.market.flow + sold / 2, now.market.depth)
+    return jnp.exp(now.market.undisturbed - halfway)
 
 
 def advance(front: CohortPath, level: CohortPath) -> CohortPath:
@@ -263,69 +220,43 @@ def trigger_level(book: Book, view: OracleView, margin: PerPath | CohortPath) ->
     return margin * oracle - side * (oracle - 1)
 
 
-def _within_capacity(
-    state: FrontState,
-    reach: CohortPath,
-    market: MarketNow,
-    margin: PerPath,
-    scale: PerPath | CohortPath,
-    book: Book,
-    venue: Venue,
-    liquidity: Liquidity,
-    policy: Policy,
-) -> tuple[CohortPath, Below]:
+def _within_capacity(state: FrontState, reach: CohortPath, now: ClosingNow) -> tuple[CohortPath, Below]:
     """How far the execution front gets towards `reach`, and the accounts then below it."""
-    wanted = share_below(book.density, reach)
-    if venue.unlimited_keepers:
-        share = wanted
-    else:
-        room = _room(
-            policy, venue, market, _average_penalty(state, wanted, reach, market, margin, scale, book, venue, policy)
-        )
-        affordable = functools.partial(_affordable, state, wanted, reach, room, market, book, venue, liquidity)
-        share = computed_once(affordable, market.mid)
-    held_back = share < wanted
-    level = where_needed(
-        held_back, lambda: jnp.where(held_back, level_holding(book.density, share), reach), lambda: reach
-    )
-    return level, _all_below(book, share, level)
+    density, wanted = now.book.density, share_below(now.book.density, reach)
+    if now.venue.unlimited_keepers:
+        return reach, riskiest(density, wanted, reach)
+    room = _room(now, _average_penalty(state, wanted, reach, now))
+    share = computed_once(lambda: _affordable(state, wanted, reach, room, now), now.market.mid)
+    level = jnp.where(share < wanted, level_holding(density, share), reach)
+    return level, riskiest(density, share, level)
 
 
 Room = tuple[Scalar | PerPath, Scalar | PerPath]
 
 
-def _room(policy: Policy, venue: Venue, market: MarketNow, penalty: Room) -> Room:
+def _room(now: ClosingNow, penalty: Room) -> Room:
     """By how much closes of longs, and of shorts, may move the price, given the penalties that they yield."""
+    venue, market = now.venue, now.market
     ahead = jnp.log(market.mid) - market.oracle
     costs = Costs(venue.gas, venue.half_spread)
-    return room_for(venue.incentive, policy, penalty, costs, market.log_volatility, ahead)
+    return room_for(venue.incentive, now.policy, penalty, costs, market.log_volatility, ahead)
 
 
-def _bonus(
-    venue: Venue, policy: Policy, execution: Execution, margin: PerPath, scale: PerPath | CohortPath
-) -> BonusLevels | None:
-    if venue.incentive is None or venue.incentive.bonus is None:
+def _bonus(now: ClosingNow, execution: Execution) -> BonusLevels | None:
+    incentive = now.venue.incentive
+    if incentive is None or incentive.bonus is None:
         return None
-    return bonus_levels(venue.incentive.bonus, policy, execution, venue.maintenance(margin), scale)
+    return bonus_levels(incentive.bonus, now.policy, execution, now.required, now.scale)
 
 
-def _average_penalty(
-    state: FrontState,
-    wanted: CohortPath,
-    reach: CohortPath,
-    market: MarketNow,
-    margin: PerPath,
-    scale: PerPath | CohortPath,
-    book: Book,
-    venue: Venue,
-    policy: Policy,
-) -> Room:
+def _average_penalty(state: FrontState, wanted: CohortPath, reach: CohortPath, now: ClosingNow) -> Room:
     """The penalty, per unit of notional, of the longs and of the shorts that keepers want to close."""
-    before = _before(book, venue, market, scale)
-    bonus = _bonus(venue, policy, before, margin, scale)
+    book, policy, scale = now.book, now.policy, now.scale
+    before = _before(now)
+    bonus = _bonus(now, before)
     if bonus is None:
         return policy.penalty, policy.penalty
-    accounts = slice_of(book, Closed(state.closed_level, state.closed, reach, _all_below(book, wanted, reach)))
+    accounts = slice_of(book, Closed(state.closed_level, state.closed, reach, riskiest(book.density, wanted, reach)))
     fee = policy.penalty * before.price / scale
     # The base penalty counts for a sliver more, which says what it is where there is no one to close.
     extra = book.of_sides(scale / before.price * (bonus.asked(accounts, fee) - fee * accounts.share))
@@ -334,38 +265,29 @@ def _average_penalty(
     return longs, shorts
 
 
-def _affordable(
-    state: FrontState,
-    wanted: CohortPath,
-    reach: CohortPath,
-    room: Room,
-    market: MarketNow,
-    book: Book,
-    venue: Venue,
-    liquidity: Liquidity,
-) -> CohortPath:
+def _affordable(state: FrontState, wanted: CohortPath, reach: CohortPath, room: Room, now: ClosingNow) -> CohortPath:
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
-    closed = state.closed.share
-    if venue.calls is None or state.called is None:
-        part = _affordable_part(wanted - closed, room, market, book, liquidity)
+    closed, book, calls = state.closed.share, now.book, now.venue.calls
+    if calls is None or state.called is None:
+        part = _affordable_part(wanted - closed, room, now)
         return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
     # Of the riskiest accounts some have topped up, so that a share of what is left reaches further up there.
-    to_reach = Closed(state.closed_level, state.closed, reach, _all_below(book, wanted, reach))
-    lower, stay = up_to(book, to_reach, state.called.answered).below_high.share - closed, 1 - venue.calls.top_up
+    to_reach = Closed(state.closed_level, state.closed, reach, riskiest(book.density, wanted, reach))
+    lower, stay = up_to(book, to_reach, state.called.answered).below_high.share - closed, 1 - calls.top_up
     asked = stay * lower + (wanted - closed - lower)
-    part = _affordable_part(asked, room, market, book, liquidity)
+    part = _affordable_part(asked, room, now)
     among_lower = part * asked / larger(stay, 1e-6)
     reached = jnp.where(among_lower < lower, among_lower, lower + part * asked - stay * lower)
     return jnp.where(part < 1, closed + reached, wanted)
 
 
-def _affordable_part(asked: CohortPath, room: Room, market: MarketNow, book: Book, liquidity: Liquidity) -> CohortPath:
+def _affordable_part(asked: CohortPath, room: Room, now: ClosingNow) -> CohortPath:
     """The part that keepers close of what there is to close in each cohort: the same for all of a side."""
-    side = book.side[:, None]
-    volume = book.weights * asked * market.mid
+    side, market = now.book.side[:, None], now.market
+    volume = now.book.weights * asked * market.mid
     longs, shorts = (
         part_of(
-            larger(liquidity.flow_that_costs(larger(room[k], 0.0), market.depth) - sign * market.fading, 0.0),
+            larger(now.liquidity.flow_that_costs(larger(room[k], 0.0), market.depth) - sign * market.fading, 0.0),
             sum_of_rows(jnp.where(side == sign, volume, 0.0)),
         )
         for k, sign in enumerate((1.0, -1.0))
@@ -444,7 +366,9 @@ def _without_the_first(book: Book, state: FrontState, part: CohortPath) -> Front
     gone = part * larger(1 - state.closed.share, 0.0)
     share = state.closed.share + gone
     level = jnp.where(gone > 0, larger(level_holding(book.density, share), state.closed_level), state.closed_level)
-    return state._replace(closed_level=level, closed=_all_below(book, share, level), ranked_out=state.ranked_out + gone)
+    return state._replace(
+        closed_level=level, closed=riskiest(book.density, share, level), ranked_out=state.ranked_out + gone
+    )
 
 
 def _part_taken(taken: PerPath, there: PerPath) -> PerPath:

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from calibrate.book import Below, Book, Closed
+from calibrate.liquidity import Liquidity
 from calibrate.offers import Offers, start_offers
+from calibrate.policy import Policy
 from calibrate.slices import Slice, slice_of, thinned_slice
 from calibrate.touched import Touched, start_touched
-from calibrate.units import CohortPath, PerPath
+from calibrate.units import CohortPath, Index, PerPath
 from calibrate.venue import Venue
 from calibrate.venue.trigger import MarginCalls
 
@@ -58,6 +60,20 @@ class MarketNow(NamedTuple):
     paused: Bool[Array, " path"] | None = None
 
 
+class ClosingNow(NamedTuple):
+    """What the closes of one step depend on beside who is reached: the book, the rules, the market as it is, the maintenance
+    requirement, everyone's collateral relative to the reference, and the number of the step."""
+
+    book: Book
+    venue: Venue
+    liquidity: Liquidity
+    policy: Policy
+    market: MarketNow
+    required: PerPath | CohortPath
+    scale: PerPath | CohortPath
+    step: Index
+
+
 def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
     lowest = book.lowest_collateral(like)
     nothing = jnp.zeros_like(lowest)
@@ -67,7 +83,7 @@ def start_fronts(book: Book, venue: Venue, like: PerPath) -> FrontState:
         closed_level=lowest,
         closed=Below(nothing, nothing),
         under_way=venue.keeper_delay.empty_line(nothing),
-        left=jnp.ones_like(lowest) if deleverages(venue) and not ranks else None,
+        left=jnp.ones_like(lowest) if venue.deleverages and not ranks else None,
         touched=_started(venue, lowest),
         called=None if venue.calls is None else _nobody_called(venue.calls, nothing, like),
         allowance=None if venue.cap is None else venue.cap.most + jnp.zeros_like(like),
@@ -84,10 +100,6 @@ def _started(venue: Venue, like: CohortPath) -> Touched | Offers | None:
     if venue.auction is not None:
         return start_offers(venue.auction, like)
     return None if venue.close is None else start_touched(venue.close, like)
-
-
-def deleverages(venue: Venue) -> bool:
-    return venue.backstop is not None and venue.backstop.deleverages
 
 
 def accounts_between(book: Book, state: FrontState, venue: Venue, closed: Closed) -> Slice:

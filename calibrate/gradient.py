@@ -4,7 +4,8 @@ Means are differentiated along the path, which is unbiased because every outcome
 Glasserman 1996). Expected shortfall is the pathwise derivative averaged over the tail (Hong and Liu 2009). A probability is
 the expectation of an indicator, whose pathwise derivative is zero almost everywhere; its derivative is the density of the
 signed distance to insolvency at zero times the mean slope there, estimated with a kernel (Liu and Hong 2011). The kernel is of
-fourth order, so that its bias vanishes with the fourth power of the bandwidth.
+fourth order, so that its bias vanishes with the fourth power of the bandwidth, as long as the law of distances is smooth where it
+reaches: `Edge` sees to that.
 """
 
 from typing import NamedTuple
@@ -88,13 +89,17 @@ def probability_gradient(
     width: float,
     weights: Float[NumpyArray, " path"] | None = None,
     scores: Float[NumpyArray, "path parameter"] | None = None,
+    *,
+    from_below: bool = False,
 ) -> Gradient:
-    """Derivative of the probability that the distance is positive. Paths further than four widths from zero add nothing and
-    may be left out of the arrays; `paths` is the size of the whole sample. In a parameter that makes paths likelier too, with the
-    `scores` of their likelihood, only those further below zero may be left out."""
+    """Derivative of the probability that the distance is positive; `from_below`, as paths below zero alone tell it. Paths further
+    than four widths from zero add nothing and may be left out of the arrays; `paths` is the size of the whole sample. In a
+    parameter that makes paths likelier too, with the `scores` of their likelihood, only those further below zero may be left
+    out."""
     distance = np.asarray(distance, np.float64)
     u = distance / width
-    kernel = (3 - u**2) / 2 * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) / width
+    shape = np.where(u > 0, 0.0, np.polyval(_ONE_SIDED, -u)) if from_below else (3 - u**2) / 2
+    kernel = shape * np.exp(-(u**2) / 2) / np.sqrt(2 * np.pi) / width
     terms = kernel[:, None] * np.asarray(slopes, np.float64)
     if scores is not None:
         terms = terms + (distance > 0)[:, None] * np.asarray(scores, np.float64)
@@ -103,6 +108,76 @@ def probability_gradient(
     value = terms.sum(axis=0) / paths
     variance = (terms**2).sum(axis=0) / paths - value**2
     return Gradient(value, np.sqrt(np.maximum(variance, 0.0) / paths))
+
+
+def _one_sided() -> np.ndarray:
+    """The polynomial that makes half a Gaussian a kernel of third order: highest power first."""
+    moments = np.array([0.5, 1 / np.sqrt(2 * np.pi), 0.5, np.sqrt(2 / np.pi), 1.5])
+    return np.linalg.solve([moments[k : k + 3] for k in range(3)], [1.0, 0.0, 0.0])[::-1]
+
+
+_ONE_SIDED = _one_sided()
+
+
+class Edge(NamedTuple):
+    """How paths are told apart around insolvency: what the insurance fund can pay (share of open interest), and the width of the
+    kernel, in the coordinate that `placed` gives distances.
+
+    Losses begin at a distance of minus the fund. The law of distances has a kink there, and above it losses spread over orders
+    of magnitude, so a kernel in the distance itself would have to be far narrower than the fund. Without a fund the kink is at
+    insolvency itself, and only the paths below it tell of the derivative there.
+    """
+
+    fund: float
+    width: float
+
+    def tells(self, distance: Float[NumpyArray, " path"]) -> np.ndarray:
+        """Which paths are near enough for the kernel to see."""
+        return np.abs(placed(distance, self.fund)) < 4 * self.width
+
+    def tells_or_insolvent(self, distance: Float[NumpyArray, " path"]) -> np.ndarray:
+        return placed(distance, self.fund) > -4 * self.width
+
+    def gradient(
+        self,
+        distance: Float[NumpyArray, " path"],
+        slopes: Float[NumpyArray, "path parameter"],
+        paths: int,
+        weights: Float[NumpyArray, " path"] | None = None,
+        scores: Float[NumpyArray, "path parameter"] | None = None,
+    ) -> Gradient:
+        """Derivative of the probability of insolvency; the arguments are those of `probability_gradient`."""
+        place, slope = placed(distance, self.fund), slope_of_place(distance, self.fund)[:, None] * slopes
+        return probability_gradient(place, slope, paths, self.width, weights, scores, from_below=self.fund <= 0)
+
+
+def edge_of(distance: Float[NumpyArray, " path"], weights: np.ndarray | None, fund: float) -> Edge:
+    """The edge that suits a whole sample: as wide as the insolvent paths suggest, or without a fund the as many next to them."""
+    solvent = np.asarray(distance) <= 0
+    events = float(np.count_nonzero(~solvent) if weights is None else weights[~solvent].sum())
+    if fund > 0:
+        return Edge(fund, bandwidth(placed(distance, fund), events, weights))
+    return Edge(fund, bandwidth(distance[solvent], events, None if weights is None else weights[solvent]))
+
+
+# The part of the fund up to which losses are told apart by their logarithms, and below it by themselves.
+_SMALL_LOSS = 0.2
+
+
+def placed(distance: Float[NumpyArray, " path"], fund: float) -> Float[NumpyArray, " path"]:
+    """The logarithm of losses over what the fund can pay, continued as a line where losses are small: 0 is insolvency. Without a
+    fund the distance itself."""
+    distance = np.asarray(distance, np.float64)
+    if fund <= 0:
+        return distance
+    loss = distance / fund + 1
+    return np.log(np.maximum(loss, _SMALL_LOSS)) + np.minimum(loss / _SMALL_LOSS - 1, 0.0)
+
+
+def slope_of_place(distance: Float[NumpyArray, " path"], fund: float) -> Float[NumpyArray, " path"]:
+    """Derivative of `placed` in the distance."""
+    distance = np.asarray(distance, np.float64)
+    return 1 / np.maximum(distance + fund, _SMALL_LOSS * fund) if fund > 0 else np.ones_like(distance)
 
 
 # --- the check ------------------------------------------------------------------------------------------------------------

@@ -52,7 +52,6 @@ def start_tally(venue: Venue, windows: tuple[Window, ...], like: PerPath) -> Tal
     zero, huge = jnp.zeros_like(like), jnp.full_like(like, 1e9)
     backstop = venue.backstop
     vaulted = backstop is not None and backstop.vault is not None
-    deleverages = backstop is not None and backstop.deleverages
     sums = {name: zero for name in Tally._fields if name not in ("reserves", "rises", "gate")}
     rises = tuple(start_rise(window, like) for window in windows)
     gate = None if backstop is None or backstop.gate is None else Gate(zero, zero)
@@ -61,8 +60,8 @@ def start_tally(venue: Venue, windows: tuple[Window, ...], like: PerPath) -> Tal
         closest=-huge,
         distance=-huge,
         vault_draw=zero if vaulted else None,
-        adl_loss=zero if deleverages else None,
-        adl_rate=zero if deleverages else None,
+        adl_loss=zero if venue.deleverages else None,
+        adl_rate=zero if venue.deleverages else None,
         fund_income=None if _reward(venue) is None else zero,
     )
 

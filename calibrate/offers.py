@@ -34,15 +34,13 @@ class Offers(NamedTuple):
         """The accounts on offer, and the lowest of their levels."""
         band = band_of(self.accounts, LEAST_WIDTH * maintenance)
         accounts = band.slice()
-        lowest = jnp.min(jnp.where(band.height > 0, band.low, jnp.inf), axis=0)
         of_all = Slice(
             self.share,
             jnp.sum(accounts.collateral, axis=0),
-            lowest,
             lambda strike: jnp.sum(accounts.lacking(strike), axis=0),
             lambda strike: jnp.sum(accounts.short_of(strike), axis=0),
         )
-        return of_all, lowest
+        return of_all, jnp.min(jnp.where(band.height > 0, band.low, jnp.inf), axis=0)
 
     def closed_needlessly(
         self, reached: CohortPath, needless: CohortPath, required: CohortPath, maintenance: CohortPath

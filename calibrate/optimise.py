@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_width
+from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_edge
+from calibrate.gradient import Edge
 from calibrate.metrics import user_cost
 from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent
@@ -99,6 +100,13 @@ class Problem(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(parameter.field for parameter in self.free)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What of the outcomes objective and limits need. All simulations of a search ask for it: the few that could do with
+        less would each have a program of their own to compile."""
+        asked = {field for constraint in self.constraints for field in constraint.fields}
+        return tuple(sorted({"distance", "initial_margin", "penalty", "slippage", *asked}))
 
     @property
     def low(self) -> np.ndarray:
@@ -191,7 +199,7 @@ class FrozenSample:
         self.chosen = chosen
         self._learned_at: np.ndarray | None = None
         self._near = np.arange(0)
-        self._width = 1.0
+        self._edge = Edge(0.0, 1.0)
         self._cache: dict[bytes, Evaluation] = {}
 
     def learn(self, point: np.ndarray) -> Chosen:
@@ -232,7 +240,8 @@ class FrozenSample:
         self._near = nearest(constraints, distance, sample.weights)
         for constraint, factor in zip(constraints, tightening, strict=True):
             if isinstance(constraint, InsolvencyProbability):
-                self._width = smoothing_width(distance, sample.weights, constraint.limit * factor)
+                fund = self.problem.scenario.venue.covered
+                self._edge = smoothing_edge(distance, sample.weights, constraint.limit * factor, fund)
         self._cache.clear()
 
     def missed(self, point: np.ndarray) -> int:
@@ -246,7 +255,7 @@ class FrozenSample:
             self.problem.at(point),
             seed=self.seed,
             paths=self.paths,
-            fields=("distance",),
+            fields=self.problem.fields,
             sampling=self._sampling,
             on_progress=done,
         )
@@ -271,7 +280,7 @@ class FrozenSample:
         for constraint in problem.constraints:
             sample, paths = parts.of(constraint, self.paths)
             values, slopes = (constraint.contribution(part) for part in (sample.values, sample.derivatives))
-            limits.append(constraint.smooth(values, slopes, sample.weights, paths, self._width))
+            limits.append(constraint.smooth(values, slopes, sample.weights, paths, self._edge))
         objective, slope = self._objective(parts.common)
         found = Evaluation(objective, slope, tuple((float(v), s) for v, s in limits))
         self.listener.status(self._where(found))
@@ -353,8 +362,6 @@ def simulated_parts(
     derivatives: tuple[str, ...] = (),
 ) -> Parts:
     """Simulate both parts, given their path numbers."""
-    asked = {field for constraint in problem.constraints for field in constraint.fields}
-    fields = tuple(sorted({"initial_margin", "penalty", "slippage", *asked}))
 
     def simulated(numbers: np.ndarray, drawn: ImportanceSampling | None) -> Sample:
         return simulate(
@@ -362,7 +369,7 @@ def simulated_parts(
             problem.at(point),
             seed=seed,
             paths=numbers,
-            fields=fields,
+            fields=problem.fields,
             derivatives=derivatives,
             sampling=drawn,
         )

@@ -20,8 +20,9 @@ from calibrate.simulate import CHUNK, METRIC_FIELDS, simulate
 
 # What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.
 _SCREENINGS, _EVALUATIONS = 5, 25
-# Of weighted paths: how much longer one takes, and how often paths are drawn to learn where losses are.
-_WEIGHTED_COST, _PILOTS = 1.3, 3
+# Of weighted paths: how much longer one takes, how often paths are drawn to learn where losses are, and how often those of a
+# rehearsal are simulated in all, since half of them matter to the limits.
+_WEIGHTED_COST, _PILOTS, _REHEARSALS = 1.3, 3, 4
 _SECONDS_TO_COMPILE = 40.0
 _BASE_MEMORY_MB = 1000.0
 # Of plain paths distances are kept, and ranked; weighted ones are kept whole, in chunks and then together.
@@ -74,19 +75,19 @@ def plan(loaded: LoadedJob) -> dict[str, Any]:
 def _work(problem: Problem, effort: Effort, sweep: Sweep, alternatives: int, gradient_cost: float) -> dict[str, float]:
     """How many paths each part of a run simulates, one with derivatives or a weighted one counted as what it costs."""
     searched = effort.optimiser_paths
-    screened, rehearsal, each = (float(paths) for paths in (searched, effort.paths, sweep.paths))
+    screened, rehearsal, each = (float(paths) for paths in (searched, 1.5 * effort.paths, sweep.paths))
     points = np.array([search_paths(tolerance) for tolerance in sweep.tolerances])
     if may_be_weighted(problem.constraints, problem.sampling):
         searched = fewer_paths(effort.optimiser_paths)
         screened = _WEIGHTED_COST * (searched + _PILOTS * PILOT_PATHS)
-        rehearsal = _WEIGHTED_COST * effort.paths
+        rehearsal = _WEIGHTED_COST * _REHEARSALS * effort.paths
         points = np.full_like(points, WEIGHTED_PATHS + _PILOTS * PILOT_PATHS)
         each = _WEIGHTED_COST * (fewer_fresh_paths(sweep.paths) + PILOT_PATHS)
     evaluation = gradient_cost * (1024 + paths_kept(problem.constraints, searched))
     certified = len(points) + 2 + alternatives  # the incumbent and the recommendation are there too
     return {
         "search": _SCREENINGS * screened + _EVALUATIONS * evaluation,
-        "evidence": effort.paths + 2 * rehearsal,
+        "evidence": effort.paths + rehearsal,
         "frontier": certified * each + float(np.sum(3 * points)) + len(points) * 14 * evaluation,
     }
 

@@ -4,6 +4,8 @@ The optimiser sees a small sample; its solution is then moved until the limits h
 the certificate attempted, on paths that are new once more.
 """
 
+import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,8 @@ ATTEMPTS = 3
 _TIGHTEN_AT_MOST = 2.0
 # The direction in which to correct is that of limits this much tighter.
 _TIGHTER = 0.6
+# The share of a rehearsal's paths that shows about where the limits hold.
+_ROUGHLY = 0.25
 # How often a first certificate should be granted to a policy that is exactly at its aim.
 _CHANCE = 0.9
 
@@ -67,17 +71,17 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True, known=True)
     line = Line(solution.point, tighter.point, problem.low, problem.high)
     samplings = tuple(chosen.sampling for chosen in sample.learn(solution.point))
-    fresh = FreshSamples(
+    rehearsal = functools.partial(
+        FreshSamples,
         problem,
-        line.at(0),
         seed=derived_seed(effort.seed, "rehearsal"),
-        paths=effort.paths,
         samplings=samplings,
         listener=listener,
     )
-    # Which paths matter is seen best from where the limits hold, and so is how sharp weighted evidence will be.
-    near = corrected(fresh, line, aim * limits)
-    fresh.screen(near)
+    # Which paths matter is seen best from where the limits hold, and so is how sharp weighted evidence will be; some of the paths
+    # show about where that is.
+    near = corrected(rehearsal(line.at(0), paths=math.ceil(_ROUGHLY * effort.paths)), line, aim * limits)
+    fresh = rehearsal(near, paths=effort.paths)
     errors = fresh.relative_errors(near)
     aim = problem.joined(
         [

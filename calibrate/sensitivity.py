@@ -14,7 +14,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from calibrate.gradient import bandwidth, probability_gradient
+from calibrate.gradient import edge_of
 from calibrate.metrics import Estimate, frequency
 from calibrate.oracle import ContinuousOracle
 from calibrate.policy import Parameters
@@ -109,15 +109,15 @@ def _jump_rate(known: Known) -> list[Sensitivity]:
         return []
     paths, level = known.paths_needed, known.insolvent()
     distance = known.distance[:paths]
-    width = bandwidth(distance, level.value * paths, known.weights[:paths])
-    telling = np.flatnonzero(distance > -4 * width)
+    edge = edge_of(distance, known.weights[:paths], known.scenario.venue.covered)
+    telling = np.flatnonzero(edge.tells_or_insolvent(distance))
     world = known.parameters.world
     rated = known.parameters._replace(world=world._replace(jump_rate_scale=jnp.ones_like(world.volatility_scale)))
     again = known._replace(parameters=rated)
     sample = again.again(known.scenario, telling, ("jump_rate_scale",), ("distance", "log_likelihood"))
     slopes = sample.derivatives
-    gradient = probability_gradient(
-        sample.values["distance"], slopes["distance"], paths, width, known.weights[telling], slopes["log_likelihood"]
+    gradient = edge.gradient(
+        sample.values["distance"], slopes["distance"], paths, known.weights[telling], slopes["log_likelihood"]
     )
     elasticity = float(gradient.value[0] / level.value)
     spread = np.hypot(gradient.standard_error[0], elasticity * level.standard_error) / level.value
@@ -128,12 +128,10 @@ def _smooth(known: Known, names: tuple[str, ...]) -> list[Sensitivity]:
     paths = known.paths_needed
     distance, weights = known.distance[:paths], known.weights[:paths]
     level = known.insolvent()
-    width = bandwidth(distance, level.value * paths, weights)
-    near = np.flatnonzero(np.abs(distance) < 4 * width)
+    edge = edge_of(distance, weights, known.scenario.venue.covered)
+    near = np.flatnonzero(edge.tells(distance))
     sample = known.again(known.scenario, near, names)
-    gradient = probability_gradient(
-        sample.values["distance"], sample.derivatives["distance"], paths, width, weights[near]
-    )
+    gradient = edge.gradient(sample.values["distance"], sample.derivatives["distance"], paths, weights[near])
     scale = values_of(known.parameters, names) / level.value
     # The probability in the denominator is uncertain too: add its relative error, as if independent (it is nearly so).
     spread = np.hypot(

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.book import Book
-from calibrate.closes import execution_at
+from calibrate.closes import sold_at
 from calibrate.compiled import computed_once
 from calibrate.events import NOTHING, Event, Happening, begins_of, happening
 from calibrate.front import (
@@ -239,7 +239,7 @@ def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt
 def finish(scenario: Scenario, parameters: Parameters, scale: PerPath | CohortPath, state: PathState) -> Outcome:
     """The reckoning at the horizon: open accounts are marked at the market, and the layers pay what they can."""
     policy, venue, book = parameters.policy, scenario.venue, scenario.book
-    execution = execution_at(book, venue, state.mid, scale)
+    execution = sold_at(book, venue, state.mid, scale)
     required = venue.maintenance(state.margin)
     still_open, nearest, losers = open_deficit(book, state.fronts, execution, required, state.seen, scale, venue)
     tally = settled_at_the_end(state.tally, still_open, nearest, losers, policy, venue)

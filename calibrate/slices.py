@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from calibrate.book import Below, Book, Closed, collateral_of, lacking, share_below, share_short_of
-from calibrate.extremes import clipped, smaller
+from calibrate.book import Book, Closed, lacking, riskiest, share_below, share_short_of
+from calibrate.extremes import clipped
 from calibrate.units import CohortPath, Scalar
 
 
 class Slice(NamedTuple):
-    """Some accounts of each cohort, between two levels: their share and collateral, the lower level, what they lack to reach a
-    level, and the share of those below a level."""
+    """Some accounts of each cohort, between two levels: their share and collateral, what they lack to reach a level, and the
+    share of those below a level."""
 
     share: CohortPath
     collateral: CohortPath
-    lowest: CohortPath
     lacking: Callable[[CohortPath], CohortPath]
     short_of: Callable[[CohortPath], CohortPath]
 
@@ -25,7 +24,6 @@ def slice_of(book: Book, closed: Closed) -> Slice:
     return Slice(
         newly.share,
         newly.collateral,
-        closed.low,
         lambda strike: lacking(book.density, strike, closed),
         lambda strike: share_short_of(book.density, strike, closed),
     )
@@ -35,7 +33,6 @@ def some_of(part: CohortPath, accounts: Slice) -> Slice:
     return Slice(
         part * accounts.share,
         part * accounts.collateral,
-        accounts.lowest,
         lambda strike: part * accounts.lacking(strike),
         lambda strike: part * accounts.short_of(strike),
     )
@@ -45,7 +42,6 @@ def both(first: Slice, second: Slice) -> Slice:
     return Slice(
         first.share + second.share,
         first.collateral + second.collateral,
-        smaller(first.lowest, second.lowest),
         lambda strike: first.lacking(strike) + second.lacking(strike),
         lambda strike: first.short_of(strike) + second.short_of(strike),
     )
@@ -57,7 +53,6 @@ def thinned_slice(book: Book, closed: Closed, level: CohortPath, missing: Scalar
     return Slice(
         whole.share - missing * lower.share,
         whole.collateral - missing * lower.collateral,
-        whole.lowest,
         lambda strike: whole.lacking(strike) - missing * lower.lacking(strike),
         lambda strike: whole.short_of(strike) - missing * lower.short_of(strike),
     )
@@ -67,4 +62,4 @@ def up_to(book: Book, closed: Closed, level: CohortPath) -> Closed:
     """Those of the accounts between two levels that lie below another one."""
     strike = clipped(level, closed.low, closed.high)
     share = clipped(share_below(book.density, strike), closed.below_low.share, closed.below_high.share)
-    return closed._replace(high=strike, below_high=Below(share, collateral_of(book.density, share, strike)))
+    return closed._replace(high=strike, below_high=riskiest(book.density, share, strike))

@@ -137,7 +137,6 @@ class Band(NamedTuple):
         return Slice(
             height * (high - low),
             height * (high - low) * (high + low) / 2,
-            low,
             lambda strike: height * (reached(strike) - low) * (strike - (reached(strike) + low) / 2),
             lambda strike: height * (reached(strike) - low),
         )

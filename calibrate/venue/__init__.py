@@ -43,6 +43,16 @@ class Venue(eqx.Module):
     batch: Index | None = None
     guards: Guards | None = None
 
+    @property
+    def covered(self) -> float:
+        """The loss that the fund can pay at once, at the start."""
+        cap = None if self.backstop is None else self.backstop.fund_cap
+        return float(self.fund) if cap is None else min(float(self.fund), float(cap.most))
+
+    @property
+    def deleverages(self) -> bool:
+        return self.backstop is not None and self.backstop.deleverages
+
     def maintenance(self, margin: PerPath) -> PerPath | CohortPath:
         """What accounts must hold, where the policy's maintenance margin is `margin`: by cohort if it depends on size."""
         return margin if self.schedule is None else self.schedule.maintenance(margin)
