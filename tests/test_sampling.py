@@ -15,6 +15,7 @@ from calibrate.certify import measured
 from calibrate.constraints import InsolvencyProbability, constraint_of
 from calibrate.errors import UserError
 from calibrate.gradient import probability_gradient
+from calibrate.market.model import JumpLaw, draw_jump
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, solve
 from calibrate.pieces import Piece, finite
 from calibrate.progress import Silent
@@ -291,6 +292,15 @@ def test_insolvency_by_a_single_jump_meets_the_closed_form(margin: float) -> Non
     value, error = probability_and_error(sample.values["distance"] > 0, sample.weights)
     print(f"{value / expected - 1:+.3%} off at a standard error of {error / expected:.3%}")
     assert_close(value, error, expected, resolution=0.25 * expected)
+
+
+def test_a_uniform_that_rounding_took_below_zero_draws_a_jump_of_finite_size() -> None:
+    """What large jumps leave of a uniform is a difference, which may end a rounding below zero, once in some hundred million steps:
+    such a path once had no price."""
+    law = JumpLaw(jnp.full(3, 1e-3), jnp.full(3, 0.45))
+    jump = draw_jump(law, jnp.array([-1e-10, 0.0, 1e-10]))
+    assert jump.occurs.all()
+    assert np.isfinite(jump.excess).all()
 
 
 def test_what_is_learned_does_not_depend_on_anything_but_the_seed() -> None:

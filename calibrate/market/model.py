@@ -172,7 +172,8 @@ def draw_jump(law: JumpLaw, uniform: PerPath) -> Jump:
     # Outside its own branch each share is given a harmless value, so that no derivative is infinite there.
     up_share = jnp.where(upward, place / jnp.maximum(law.upward, 1e-12), 1.0)
     down_share = (place - law.upward) / jnp.maximum(1 - law.upward, 1e-12)
-    share = jnp.where(upward, up_share, clipped(down_share, 1e-9, 1.0))
+    # Where a uniform is what is left of another, rounding may take it below zero.
+    share = clipped(jnp.where(upward, up_share, down_share), 1e-9, 1.0)
     shared, share = drawn_kind(law, upward, share)
     return Jump(uniform < law.probability, upward, -jnp.log(share), shared)
 
