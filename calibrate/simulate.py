@@ -331,8 +331,9 @@ OPTIONAL_FIELDS = tuple(Outcome._field_defaults)
 
 # Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
 CHUNK = 4096
-# Samples of fewer paths run in pieces of one smaller size, so that only two programs are ever compiled for a job.
-_SMALL_CHUNK = 1024
+# Samples of fewer paths run in pieces of one smaller size, so that only two programs are ever compiled for a job; derivatives,
+# of which there are several a path, in pieces of their own.
+_SMALL_CHUNK, _DERIVATIVES_CHUNK = 1024, 512
 
 
 class Sample(NamedTuple):
@@ -413,7 +414,8 @@ def simulated(
 ) -> Iterator[Piece]:
     """The same, chunk by chunk and in order: for samples too large to be held whole."""
     numbers = range(paths) if isinstance(paths, int) else np.asarray(paths)
-    size = chunk or (CHUNK if len(numbers) >= CHUNK * current_crew().cores else _SMALL_CHUNK)
+    usual = CHUNK if len(numbers) >= CHUNK * current_crew().cores else _SMALL_CHUNK
+    size = chunk or (_DERIVATIVES_CHUNK if derivatives else usual)
     chosen = sampling or PlainSampling()
     key = seed_words(seed)
 
