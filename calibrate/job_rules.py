@@ -198,7 +198,9 @@ class TriggerSection(Section):
         if ("oracle-and-basis" in parts) != (self.mark_basis_s is not None):
             raise ValueError("`mark_basis_s` belongs to `oracle-and-basis` in `mark_of`, and that needs it")
         if self.band_end is not None and self.price != "oracle":
-            raise ValueError(f'`band_end` is an end of the oracle\'s band, and price = "{self.price}" has none; remove it')
+            raise ValueError(
+                f'`band_end` is an end of the oracle\'s band, and price = "{self.price}" has none; remove it'
+            )
         return self
 
 

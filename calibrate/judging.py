@@ -37,9 +37,7 @@ def start_averages(venue: Venue, log_price: PerPath) -> Averages:
     return Averages(jnp.zeros_like(log_price) if marks else None, log_price if compares else None)
 
 
-def judged(
-    venue: Venue, view: OracleView, market: PerPath, averages: Averages, index: Index, now: Happening
-) -> Judged:
+def judged(venue: Venue, view: OracleView, market: PerPath, averages: Averages, index: Index, now: Happening) -> Judged:
     """What becomes of the oracle's view, given the market's log-price and what happens."""
     paused = None if now.away is None else jnp.broadcast_to(now.away, market.shape)
     shown = view if venue.trigger is None else venue.trigger.at_band_end(view)

@@ -123,7 +123,7 @@ class PathState(NamedTuple):
     margin: PerPath
     tally: Tally
     log_likelihood: PerPath | None
-    averages: Averages = Averages(None, None)
+    averages: Averages
 
 
 def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tuple[PathState, PerPath | CohortPath]:

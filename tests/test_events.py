@@ -19,7 +19,16 @@ from calibrate.oracle import ExactOracle, Oracle, OracleView, StepOfPrice
 from calibrate.oracle_pipe import Band, Exponential, OraclePipe, TimeWeighted
 from calibrate.shocks import path_ids, seed_words
 from calibrate.simulate import Outcome, simulate
-from calibrate.sources import Lag, Noise, Outages, Sources, SourceShocks, weighted_mean, weighted_median, weighted_quantile
+from calibrate.sources import (
+    Lag,
+    Noise,
+    Outages,
+    Sources,
+    SourceShocks,
+    weighted_mean,
+    weighted_median,
+    weighted_quantile,
+)
 from calibrate.venue.guards import Guards, OwnAverage
 from calibrate.venue.trigger import BandEnd, Trigger
 

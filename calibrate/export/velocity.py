@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, in_bps, kept, share
+from calibrate.export.native import Basis, Native, Rule, kept, policy_of_one_number, share
 from calibrate.export.steps import in_legal_order
 
 _RATIO = Fraction(1, 10_000)
@@ -31,7 +31,6 @@ class PerpMarket(Native):
     `max_spread` (1e-6) is the market maker's, 0 where not known."""
 
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
-    tied: ClassVar[dict[str, str]] = dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY)
 
     market_index: int = Field(ge=0, lt=2**16)
     margin_ratio_initial: int = Field(ge=0, lt=2**32)
@@ -65,12 +64,9 @@ class PerpMarket(Native):
 
     def policy(self) -> dict[str, float]:
         fees = self.liquidator_fee + self.if_liquidation_fee
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(self.margin_ratio_maintenance * _RATIO),
-            "initial_ratio": float(Fraction(self.margin_ratio_initial, self.margin_ratio_maintenance)),
-            "penalty_bps": in_bps(fees * _FEE),
-            "keeper_share": float(Fraction(self.liquidator_fee, fees)) if fees else 0.0,
-        }
+        ratio = Fraction(self.margin_ratio_initial, self.margin_ratio_maintenance)
+        keepers = Fraction(self.liquidator_fee, fees) if fees else 0.0
+        return policy_of_one_number(self.margin_ratio_maintenance * _RATIO, ratio, fees * _FEE, keepers)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         margin, penalty = share(policy["base_margin_bps"]), share(policy["penalty_bps"])

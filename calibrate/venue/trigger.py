@@ -16,7 +16,6 @@ from calibrate.oracle import OracleView
 from calibrate.units import Scalar
 from calibrate.venue.mark import Mark
 
-
 BandEnd = Literal["worse", "better"]
 
 
