@@ -95,6 +95,10 @@ def shown_lines(content: dict[str, Any]) -> list[str]:
     told = [f"{key}: {_value(value)}" for key, value in rules.items() if isinstance(value, dict)]
     if told:
         lines += ["", *_block("rules beside the usual ones, under [venue] of a job", told)]
+    lines += [
+        "",
+        *_block("what it sees of the price, as [oracle] of a job", [_value(content["simulated_as"]["oracle"])]),
+    ]
     change = content["change"]
     limits = [f"at most {_value(change['largest_step'])} in one change"] if change["largest_step"] else []
     limits += [f"at least {change['minimum_delay_days']:g} days apart"] if change["minimum_delay_days"] else []

@@ -149,7 +149,9 @@ class Rules:
     widest_gap: float = math.inf
     mark: tuple[str, ...] = ()
     mark_weight: float = 0.0
-    band: float = 0.0  # how far a band's ends are from the price, what of the sources' quartiles comes on top, which end counts
+    band: float = (
+        0.0  # how far a band's ends are from the price, what of the sources' quartiles comes on top, which end counts
+    )
     band_exponent: float = 0.0
     band_of_sources: float = 0.0
     band_end: str | None = None  # "worse" or "better"

@@ -101,6 +101,14 @@ class MarketFactors(Native):
             shown.append(("open interest of a side above which opening asks for more (USD)", decimal(bites, 0)))
         return shown
 
+    def simulated(self) -> dict[str, Any]:
+        multiplier = self.min_collateral_factor_for_open_interest_multiplier_e30
+        if not multiplier:
+            return {}
+        # A side's open interest times the multiplier, from where that is the factor up to all of the notional. Two sides are alike.
+        bites, all_of_it = Fraction(self.min_collateral_factor_e30, multiplier), Fraction(_UNIT, multiplier)
+        return {"open_interest_add_on": {"lower_usd": float(2 * bites), "upper_usd": float(2 * all_of_it)}}
+
     # --- formulas of the exchange ---
 
     def price_impact(self, before: int, after: int) -> Fraction:
