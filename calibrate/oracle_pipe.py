@@ -110,7 +110,8 @@ class OraclePipe(Oracle):
             value, apart = made.price, made.apart
             if made.enough is not None:
                 value = jnp.where(made.enough, value, state.value)
-                apart = None if apart is None else jnp.where(made.enough, apart, state.apart)
+                if apart is not None and state.apart is not None:
+                    apart = jnp.where(made.enough, apart, state.apart)
                 frozen = ~made.enough if frozen is None else frozen | ~made.enough
         average, shown = state.average, value
         if self.average is not None:

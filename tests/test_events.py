@@ -313,6 +313,21 @@ def test_a_band_is_as_wide_as_volatility_and_quartiles_make_it() -> None:
     assert float(view.band[0]) == pytest.approx(0.25 * 2**2 + 3 * ((5 + 4) / 2 - (4 + 2) / 2))
 
 
+def test_without_a_quorum_a_band_stays_as_wide_as_it_was() -> None:
+    """Two sources, the second a step late and out where its uniform is below one half: both are half their difference away from
+    the price."""
+    outages = Outages(jnp.float32([0.5, 0.5]), jnp.float32([0.5, 0.5]))
+    sources = Sources(jnp.ones(2), None, outages, quorum=2, lag=Lag(jnp.int32([0, 1]), 1), quartiles=True)
+    pipe = OraclePipe(ExactOracle(delay_of(0)), sources, band=Band(jnp.float32(0), jnp.float32(0), jnp.float32(1)))
+    state, widths = pipe.start(jnp.zeros(1)), []
+    for index, (price, low) in enumerate([(4.0, 0.9), (6.0, 0.1), (8.0, 0.1), (10.0, 0.9)]):
+        drawn = SourceShocks(None, jnp.float32([[0.9], [low]]))
+        step = StepOfPrice(*[jnp.float32([price])] * 3, jnp.zeros(1), None, None, jnp.zeros(1), sources=drawn)
+        state, view = pipe.step(state, step, jnp.int32(index), jnp.float32(1))
+        widths.append(float(view.band[0]))
+    assert widths == [2, 2, 2, 1]
+
+
 @pytest.mark.parametrize(("end", "prices"), [("worse", (0.7, 1.3)), ("better", (1.3, 0.7)), (None, (1.0, 1.0))])
 def test_accounts_are_judged_at_their_end_of_the_band(end: BandEnd | None, prices: tuple[float, float]) -> None:
     """Longs at the first of the two prices, shorts at the second."""

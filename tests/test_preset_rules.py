@@ -56,11 +56,11 @@ RULES = {
 }
 # Those whose auctions are of other lengths have a program of their own, and take longest to compile; they add nothing to ETH-A's.
 LONG = ("maker:ETH-B", "maker:LSE-MKR-A")
-# Open interest between a market's caps: above them nobody may have leverage, so that nobody could be liquidated.
+# Open interest just above the lower cap, where it counts: above the upper one nobody may have leverage, nor could be liquidated.
 OPEN_INTEREST = {
-    "dydx-v4:long-tail": 6e6,
-    "dydx-v4:isolated": 0.6e6,
-    "dydx-v4:fx": 0.6e6,
+    "dydx-v4:long-tail": 5.05e6,
+    "dydx-v4:isolated": 0.505e6,
+    "dydx-v4:fx": 0.505e6,
     "gmx-v2:FARTCOIN": 5e6,
     "gmx-v2:APE": 10e6,
 }

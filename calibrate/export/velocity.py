@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.native import Basis, Native, Rule, kept, policy_of_one_number, share
+from calibrate.export.native import Basis, Native, Rule, in_bps, kept, policy_of_one_number, share
 from calibrate.export.steps import in_legal_order
 
 _RATIO = Fraction(1, 10_000)
