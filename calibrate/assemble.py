@@ -285,7 +285,9 @@ def _mixture_cohort(section: CohortSection, requirement: float) -> Cohort:
 def warnings_of(job: Job) -> list[str]:
     """What is legal but probably not meant, in words."""
     notes = []
-    for name, seconds in (("oracle.delay_s", job.oracle.delay_s), ("venue.keeper_delay_s", job.venue.keeper_delay_s)):
+    late = {f"oracle.sources.{i}.lag_s": source.lag_s for i, source in enumerate(job.oracle.sources or [])}
+    delays = {"oracle.delay_s": job.oracle.delay_s, "venue.keeper_delay_s": job.venue.keeper_delay_s} | late
+    for name, seconds in delays.items():
         steps = round(seconds / job.simulation.step_s)
         if abs(steps * job.simulation.step_s - seconds) > 1e-9:
             rounded = steps * job.simulation.step_s

@@ -12,10 +12,10 @@ from calibrate.job_guards import GuardsSection
 from calibrate.job_oracle import OracleSection, SourceSection
 from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, Publication, PushOracle
-from calibrate.oracle_pipe import Average, Exponential, OraclePipe, TimeWeighted
-from calibrate.sources import Noise, Outages, Sources
+from calibrate.oracle_pipe import Average, Band, Exponential, OraclePipe, TimeWeighted
+from calibrate.sources import Lag, Noise, Outages, Sources
 from calibrate.units import BPS, SECONDS_PER_YEAR
-from calibrate.venue.guards import Guards
+from calibrate.venue.guards import Guards, OwnAverage
 
 
 def oracle_of(loaded: LoadedJob, market: Market, dtype: np.dtype) -> Oracle:
@@ -54,8 +54,8 @@ def oracle_of(loaded: LoadedJob, market: Market, dtype: np.dtype) -> Oracle:
             clamp=clamp,
             dated=dated,
         )
-    sources, average = sources_of(section, step_s, dtype), _average_of(section, step_s, dtype)
-    return publication if sources is None and average is None else OraclePipe(publication, sources, average)
+    before = sources_of(section, step_s, dtype), _average_of(section, step_s, dtype), _band_of(section, dtype)
+    return publication if all(part is None for part in before) else OraclePipe(publication, *before)
 
 
 def sources_of(section: OracleSection, step_s: float, dtype: np.dtype) -> Sources | None:
@@ -71,7 +71,16 @@ def sources_of(section: OracleSection, step_s: float, dtype: np.dtype) -> Source
         chances = [_outage_chances(source, step_s) for source in section.sources]
         outages = Outages(*(column(part) for part in zip(*chances, strict=True)))
     weights = column(1.0 if source.weight is None else source.weight for source in section.sources)
-    return Sources(weights, noise, outages, section.quorum or 1, section.aggregate == "mean")
+    late = [round(source.lag_s / step_s) for source in section.sources]
+    return Sources(
+        weights,
+        noise,
+        outages,
+        section.quorum or 1,
+        section.aggregate == "mean",
+        Lag(jnp.asarray(late, jnp.int32), max(late)) if any(late) else None,
+        quartiles=section.band_of_sources is not None,
+    )
 
 
 def _outage_chances(source: SourceSection, step_s: float) -> tuple[float, float]:
@@ -87,8 +96,22 @@ def _average_of(section: OracleSection, step_s: float, dtype: np.dtype) -> Avera
     if section.twap_minutes is not None:
         return TimeWeighted(delay_of(max(round(section.twap_minutes * 60 / step_s), 1)))
     if section.ema_minutes is not None:
-        return Exponential(jnp.asarray(-math.expm1(-step_s / (60 * section.ema_minutes)), dtype))
+        return Exponential(jnp.asarray(_weight(section.ema_minutes, step_s), dtype))
     return None
+
+
+def _weight(minutes: float, step_s: float) -> float:
+    """What an exponential average of this time constant takes over in a step."""
+    return -math.expm1(-step_s / (60 * minutes))
+
+
+def _band_of(section: OracleSection, dtype: np.dtype) -> Band | None:
+    """A band of no width is none."""
+    if not section.band_bps and section.band_of_sources is None:
+        return None
+    half_width, growth = (section.band_bps or 0.0) * BPS, section.band_volatility_exponent or 0.0
+    of_sources = None if section.band_of_sources is None else jnp.asarray(section.band_of_sources, dtype)
+    return Band(jnp.asarray(half_width, dtype), jnp.asarray(growth, dtype), of_sources)
 
 
 def guards_of(section: GuardsSection | None, step_s: float, dtype: np.dtype) -> Guards | None:
@@ -98,4 +121,8 @@ def guards_of(section: GuardsSection | None, step_s: float, dtype: np.dtype) -> 
         None if section.stale_after_s is None else jnp.asarray(round(section.stale_after_s / step_s), jnp.int32)
     )
     widest = None if section.widest_gap_bps is None else jnp.asarray(math.log1p(section.widest_gap_bps * BPS), dtype)
-    return Guards(stale_after, widest, section.when_stale == "market")
+    average = None
+    if section.widest_from_average_bps is not None and section.average_minutes is not None:
+        weight = _weight(section.average_minutes, step_s)
+        average = OwnAverage(jnp.asarray(section.widest_from_average_bps * BPS, dtype), jnp.asarray(weight, dtype))
+    return Guards(stale_after, widest, section.when_stale == "market", average)

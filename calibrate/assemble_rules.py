@@ -139,7 +139,7 @@ def trigger_of(section: TriggerSection | None, step_s: float, dtype: np.dtype) -
     if section.mark_of is not None:
         weight = -np.expm1(-step_s / section.mark_basis_s) if section.mark_basis_s else 0.0
         mark = Mark(jnp.asarray(weight, dtype), tuple(section.mark_of))
-    return Trigger(jnp.asarray(section.extra_bps * BPS, dtype), section.price == "market", mark)
+    return Trigger(jnp.asarray(section.extra_bps * BPS, dtype), section.price == "market", mark, section.band_end)
 
 
 def calls_of(section: MarginCallSection | None, step_s: float, dtype: np.dtype) -> MarginCalls | None:

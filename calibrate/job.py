@@ -411,6 +411,13 @@ def oracle_problems(job: Job) -> list[tuple[str, str]]:
     wrong = event_problems(job.events, horizon_hours, step_s, names, unlimited_keepers=unlimited)
     if venue.trigger is not None and "sources" in (venue.trigger.mark_of or []) and not names:
         wrong.append(("venue.trigger.mark_of", "names `sources`, but `oracle.sources` is missing; add it"))
+    judged_at = None if venue.trigger is None else venue.trigger.band_end
+    if judged_at is not None and not job.oracle.has_band:
+        message = f"is {judged_at!r}, and the oracle has no band; give `oracle.band_bps` (0 for none), or remove it"
+        wrong.append(("venue.trigger.band_end", message))
+    if judged_at is None and (job.oracle.band_bps or job.oracle.band_of_sources):
+        message = "has a band that nobody is judged by; add `band_end` to [venue.trigger], or remove the band"
+        wrong.append(("oracle", message))
     return wrong
 
 

@@ -8,11 +8,12 @@ from calibrate.section import Count, NotNegative, Positive, Section
 
 
 class SourceSection(Section):
-    """A price source. It shows the market's price with a noise of standard deviation `noise_bps` that half forgets itself within
-    `noise_half_life_s` (without it, at once), and is out `outages_per_day` times for `outage_minutes` on average."""
+    """A price source. It shows the market's price of `lag_s` ago with a noise of standard deviation `noise_bps` that half forgets
+    itself within `noise_half_life_s` (without it, at once), and is out `outages_per_day` times for `outage_minutes` on average."""
 
     name: str = Field(min_length=1, max_length=40)
     weight: Positive | None = None
+    lag_s: NotNegative = 0.0
     noise_bps: NotNegative = 0.0
     noise_half_life_s: Positive | None = None
     outages_per_day: Positive | None = None
@@ -35,7 +36,11 @@ class OracleSection(Section):
 
     Before that stand `sources`, of which `aggregate` makes one price as long as `quorum` of them are there, and a time-weighted
     average of `twap_minutes` or an exponential one with time constant `ema_minutes`. A report moves the price by `clamp_bps` at
-    most."""
+    most.
+
+    The price may come with a band, at an end of which the venue judges accounts (`band_end` of its trigger). Its ends are
+    `band_bps` from the price at median volatility, which changes with volatility to the power `band_volatility_exponent`, and
+    `band_of_sources` times as far more as the further quartile of the sources is."""
 
     kind: Literal["exact", "push", "continuous"]
     deviation_bps: Positive | None = None
@@ -50,6 +55,14 @@ class OracleSection(Section):
     twap_minutes: Positive | None = None
     ema_minutes: Positive | None = None
     clamp_bps: Positive | None = None
+    band_bps: NotNegative | None = None
+    band_volatility_exponent: Positive | None = None
+    band_of_sources: Positive | None = None
+
+    @property
+    def has_band(self) -> bool:
+        """Whether there is one at all, be it of no width."""
+        return self.band_bps is not None or self.band_of_sources is not None
 
     @property
     def source_names(self) -> list[str]:
@@ -64,7 +77,7 @@ class OracleSection(Section):
 
     def _clashes_before_reports(self) -> list[tuple[bool, str]]:
         pipe = {"sources": self.sources, "twap_minutes": self.twap_minutes, "ema_minutes": self.ema_minutes,
-                "clamp_bps": self.clamp_bps}  # fmt: skip
+                "clamp_bps": self.clamp_bps, "band_bps": self.band_bps, "band_of_sources": self.band_of_sources}  # fmt: skip
         given = ", ".join(f"`{key}`" for key, value in pipe.items() if value is not None)
         names = self.source_names
         weighted = [source.name for source in self.sources or [] if source.weight is not None]
@@ -80,6 +93,14 @@ class OracleSection(Section):
             (
                 not names and (self.aggregate is not None or self.quorum is not None),
                 "`aggregate` and `quorum` are about `sources`, and there are none; add them or remove these",
+            ),
+            (
+                not names and self.band_of_sources is not None,
+                "`band_of_sources` is about `sources`, and there are none; add them or remove this",
+            ),
+            (
+                self.band_volatility_exponent is not None and not self.band_bps,
+                "`band_volatility_exponent` has no meaning without `band_bps` above 0; add it, or remove this",
             ),
             (bool(names) and self.aggregate is None, '`sources` need an `aggregate`, such as "median"'),
             (len(set(names)) < len(names), "two `sources` have one name; give each its own"),

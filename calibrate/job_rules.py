@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from calibrate.job_guards import GuardsSection, MarkParts
+from calibrate.job_guards import BandEnd, GuardsSection, MarkParts
 from calibrate.section import NotNegative, Positive, Section, Share
 
 
@@ -179,12 +179,14 @@ class AuctionSection(Section):
 class TriggerSection(Section):
     """Accounts are judged at the `oracle` price, that of the `market`, or a `mark` price; and `extra_bps` of notional (fees, a
     keeper's reward) are asked for on top of the maintenance margin. A mark price is the median of `mark_of`; the basis in it is an
-    exponential average over `mark_basis_s` of how far the market is from the oracle."""
+    exponential average over `mark_basis_s` of how far the market is from the oracle. Where the oracle gives a band with its price,
+    accounts are judged at the end that is the `worse` for them, or the `better` (`band_end`)."""
 
     price: Literal["oracle", "market", "mark"] = "oracle"
     extra_bps: NotNegative = 0.0
     mark_of: MarkParts | None = None
     mark_basis_s: Positive | None = None
+    band_end: BandEnd | None = None
 
     @model_validator(mode="after")
     def _fits_price(self) -> "TriggerSection":
@@ -195,6 +197,10 @@ class TriggerSection(Section):
             raise ValueError("`mark_of` names a price twice; name each once")
         if ("oracle-and-basis" in parts) != (self.mark_basis_s is not None):
             raise ValueError("`mark_basis_s` belongs to `oracle-and-basis` in `mark_of`, and that needs it")
+        if self.band_end is not None and self.price != "oracle":
+            raise ValueError(
+                f'`band_end` is an end of the oracle\'s band, and price = "{self.price}" has none; remove it'
+            )
         return self
 
 

@@ -67,13 +67,15 @@ NOTHING_DRAWN = Within()
 
 class OracleView(NamedTuple):
     """Log-prices that the venue sees in this step; the step in which what it sees was reported, where somebody asks how old it
-    is; and what the sources say now, where there are any."""
+    is; what the sources say now, where there are any; and how far from its price the ends of a band around it are, where it has
+    one."""
 
     log_price: PerPath
     lowest: PerPath
     highest: PerPath
     made: IndexPerPath | None = None
     sources: PerPath | None = None
+    band: PerPath | None = None
 
 
 class Dates(NamedTuple):

@@ -2,7 +2,8 @@
 
 Sources make one price (`sources.py`); a time-weighted average or an exponential one smooths it; and an exact or a push oracle
 reports what comes out, clamped, late, or not at all while the oracle stands still or too few sources are there (`oracle.py`).
-Averages are of logarithms, as those of on-chain pools are, so that they are geometric means of prices.
+Averages are of logarithms, as those of on-chain pools are, so that they are geometric means of prices. Around the price there may
+be a band: between a bid and an ask, or as wide as the sources disagree.
 """
 
 from typing import Any, NamedTuple
@@ -57,21 +58,37 @@ class Exponential(eqx.Module):
 Average = TimeWeighted | Exponential
 
 
+class Band(eqx.Module):
+    """How far from its price the ends of a band are, in logs: `half_width` at median volatility, which changes with volatility to
+    the power `growth`, and `of_sources` times as far as the further quartile of the sources."""
+
+    half_width: Scalar
+    growth: Scalar
+    of_sources: Scalar | None = None
+
+    def around(self, price: StepOfPrice, apart: PerPath | None) -> PerPath:
+        assert price.log_volatility is not None
+        half = self.half_width * jnp.exp(self.growth * price.log_volatility)
+        return half if self.of_sources is None or apart is None else half + self.of_sources * apart
+
+
 class PipeState(NamedTuple):
-    """The states of the parts, and the last price of the sources."""
+    """The states of the parts, the last price of the sources, and how far they last were apart."""
 
     sources: SourcesState | None
     value: PerPath
     average: Any
     publication: OracleState
+    apart: PerPath | None = None
 
 
 class OraclePipe(Oracle):
-    """Sources and an average, or one of them, before a publication."""
+    """Sources and an average before a publication, and a band around its price, or some of them."""
 
     publication: Publication
     sources: Sources | None = None
     average: Average | None = None
+    band: Band | None = None
 
     @property
     def delay(self) -> Delay:
@@ -83,19 +100,24 @@ class OraclePipe(Oracle):
     def start(self, log_price: PerPath) -> PipeState:
         sources = None if self.sources is None else self.sources.start(log_price)
         average = None if self.average is None else self.average.start(log_price)
-        return PipeState(sources, log_price, average, self.publication.start(log_price))
+        apart = None if self.sources is None or not self.sources.quartiles else jnp.zeros_like(log_price)
+        return PipeState(sources, log_price, average, self.publication.start(log_price), apart)
 
     def step(self, state: PipeState, price: StepOfPrice, index: Index, dt: Scalar) -> tuple[PipeState, OracleView]:
-        sources, value, frozen = state.sources, price.end, price.frozen
+        sources, value, apart, frozen = state.sources, price.end, state.apart, price.frozen
         if self.sources is not None and sources is not None and price.sources is not None:
-            sources, value, enough = self.sources.step(sources, value, price.sources, price.displaced)
-            if enough is not None:
-                value = jnp.where(enough, value, state.value)
-                frozen = ~enough if frozen is None else frozen | ~enough
+            sources, made = self.sources.step(sources, value, index, price.sources, price.displaced)
+            value, apart = made.price, made.apart
+            if made.enough is not None:
+                value = jnp.where(made.enough, value, state.value)
+                if apart is not None and state.apart is not None:
+                    apart = jnp.where(made.enough, apart, state.apart)
+                frozen = ~made.enough if frozen is None else frozen | ~made.enough
         average, shown = state.average, value
         if self.average is not None:
             average, shown = self.average.step(state.average, index, value)
         publication, view = self.publication.step(
             state.publication, price._replace(end=shown, frozen=frozen), index, dt
         )
-        return PipeState(sources, value, average, publication), view._replace(sources=value)
+        band = None if self.band is None else self.band.around(price, apart)
+        return PipeState(sources, value, average, publication, apart), view._replace(sources=value, band=band)

@@ -30,7 +30,7 @@ from calibrate.front import (
     step_fronts,
 )
 from calibrate.front_state import FrontState, MarketNow, start_fronts
-from calibrate.judging import judged
+from calibrate.judging import Averages, judged, start_averages
 from calibrate.ledger import Tally, income_of_fund, settled_at_the_end, slippage_of, start_tally, tallied, watched
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.market import Market, MarketState, jumped
@@ -123,7 +123,7 @@ class PathState(NamedTuple):
     margin: PerPath
     tally: Tally
     log_likelihood: PerPath | None
-    basis: PerPath | None = None
+    averages: Averages
 
 
 def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tuple[PathState, PerPath | CohortPath]:
@@ -145,7 +145,7 @@ def start(scenario: Scenario, parameters: Parameters, draws: StartDraws) -> tupl
         margin=margin,
         tally=start_tally(scenario.venue, scenario.rise_windows, normal),
         log_likelihood=None if world.jump_rate_scale is None else zero,
-        basis=None if scenario.venue.trigger is None or scenario.venue.trigger.mark is None else zero,
+        averages=start_averages(scenario.venue, market.log_price),
     )
     return state, scale
 
@@ -191,7 +191,7 @@ def step(
         sources=within.sources,
     )
     oracle, view = scenario.oracle.step(state.oracle, price.shown(), index, dt)
-    by, paused, basis = judged(venue, view, log_mid, state.basis, index, now)
+    by, paused, averages = judged(venue, view, log_mid, state.averages, index, now)
     variance_rate = _forecast(policy, state.variance_rate, view.log_price - state.seen, dt)
     margin = computed_once(
         lambda: venue.margin.next_maintenance(policy, variance_rate, state.margin, dt), variance_rate
@@ -227,7 +227,9 @@ def step(
     fronts, sold = deleveraged(scenario.book, fronts, payments, closes.sold, mid)
     flow = market_after(liquidity, flow, sold)
     likelihood = None if state.log_likelihood is None else state.log_likelihood + relative_likelihood(shocks)
-    return PathState(market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally, likelihood, basis)
+    return PathState(
+        market, flow, oracle, view.log_price, variance_rate, fronts, mid, margin, tally, likelihood, averages
+    )
 
 
 def _forecast(policy: Policy, variance_rate: PerPath, oracle_return: PerPath, dt: Scalar) -> PerPath:

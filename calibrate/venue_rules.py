@@ -65,7 +65,7 @@ def _unsaid(preset: Preset, choices: Mapping[str, Choice], place: str) -> list[P
         if key in choices
     ]
     own = preset.native.policy()
-    for key, why in preset.native.tied.items():
+    for key, why in preset.native.not_free.items():
         if choices[key].free:
             found.append(Problem(f"{place}: policy.{key}", f"cannot be free: {why}"))
         elif not _near(choices[key].value, own[key]):

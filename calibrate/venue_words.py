@@ -93,8 +93,8 @@ def shown_lines(content: dict[str, Any]) -> list[str]:
     lines += ["", *_block("not simulated", content["not_simulated"])]
     rules = content["simulated_as"]["venue"]
     told = [f"{key}: {_value(value)}" for key, value in rules.items() if isinstance(value, dict)]
-    if told:
-        lines += ["", *_block("rules beside the usual ones, under [venue] of a job", told)]
+    told.append(f"[oracle]: {_value(content['simulated_as']['oracle'])}")
+    lines += ["", *_block("rules beside the usual ones, under [venue] of a job, and its oracle", told)]
     change = content["change"]
     limits = [f"at most {_value(change['largest_step'])} in one change"] if change["largest_step"] else []
     limits += [f"at least {change['minimum_delay_days']:g} days apart"] if change["minimum_delay_days"] else []
@@ -119,4 +119,6 @@ def _value(value: Any) -> str:
         return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return "; ".join(_value(inner) for inner in value)
+    if isinstance(value, float):
+        return f"{value:,.10g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

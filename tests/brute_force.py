@@ -149,6 +149,14 @@ class Rules:
     widest_gap: float = math.inf
     mark: tuple[str, ...] = ()
     mark_weight: float = 0.0
+    band: float = (
+        0.0  # how far a band's ends are from the price, what of the sources' quartiles comes on top, which end counts
+    )
+    band_exponent: float = 0.0
+    band_of_sources: float = 0.0
+    band_end: str | None = None  # "worse" or "better"
+    widest_from_average: float = math.inf  # of the oracle's own average, and what that takes over in a step
+    average_weight: float = 0.0
     # 8. Windows within which rises of the margin are watched: their names and steps
     rise_windows: tuple[tuple[str, int], ...] = ()
 
@@ -338,10 +346,14 @@ def judged(
 ) -> tuple[float, float, float, bool]:
     """10. The log-prices at which longs and shorts are judged, the average basis, and whether nobody may be closed."""
     stale = rules.stale_after_steps is not None and oracle.report_age_steps() > rules.stale_after_steps
-    shown = oracle.seen
+    shown, off = oracle.seen, abs(math.exp(oracle.seen) / math.exp(oracle.was) - 1.0) >= rules.widest_from_average
+    if rules.band_end is not None:
+        outward = oracle.half_band if rules.band_end == "worse" else -oracle.half_band
+        low, high = low - outward, high + outward
     if stale and rules.stale_falls_back:
         low = high = shown = market
-    paused = stale and not rules.stale_falls_back
+        off = False
+    paused = (stale and not rules.stale_falls_back) or off
     paused |= abs(shown - market) > rules.widest_gap
     if rules.mark:
         basis += rules.mark_weight * (market - shown - basis)
@@ -502,6 +514,9 @@ class Oracle:
             rules.sources, quorum=rules.quorum, by_mean=rules.by_mean, twap=rules.twap_steps, ema=rules.ema_weight
         )
         self.made = [0]
+        self.half_band = 0.0
+        self.average = 0.0
+        self.was = 0.0
 
     def look(
         self,
@@ -521,6 +536,10 @@ class Oracle:
         arrived = len(self.reports) - 1 - self.delay_steps(log_volatility)
         self.newest = max(self.newest, arrived)
         self.seen = self.reports[self.newest]
+        self.half_band = self.rules.band * math.exp(self.rules.band_exponent * log_volatility)
+        self.half_band += self.rules.band_of_sources * self.feed.apart
+        self.was = self.average
+        self.average += self.rules.average_weight * (self.seen - self.average)
 
     def delay_steps(self, log_volatility: float) -> int:
         rules = self.rules

@@ -34,13 +34,14 @@ class Occurrence:
 @dataclass(frozen=True)
 class SourceRule:
     """A source: its weight; the standard deviation of its noise and what of it stays for a step; the probabilities of going out
-    within a step and of staying out."""
+    within a step and of staying out; by how many steps it is late."""
 
     weight: float = 1.0
     noise: float = 0.0
     kept: float = 0.0
     goes: float = 0.0
     stays: float = 0.0
+    lag: int = 0
 
 
 class Now(NamedTuple):
@@ -91,13 +92,16 @@ def fallen(event: Occurrence, first: int, t: int) -> float:
 
 
 class Feed:
-    """Sources and averages: what comes before a report. `price` is what the sources made of it last."""
+    """Sources and averages: what comes before a report. `price` is what the sources made of it last, `apart` how far from that the
+    further of their quartiles was."""
 
     def __init__(self, sources: tuple[SourceRule, ...], *, quorum: int, by_mean: bool, twap: int, ema: float):
         self.sources, self.quorum, self.by_mean, self.twap, self.ema = sources, quorum, by_mean, twap, ema
         self.noise = [0.0] * len(sources)
         self.out = [False] * len(sources)
         self.price = 0.0
+        self.apart = 0.0
+        self.there = [0.0]
         self.shown = [0.0]
         self.average = 0.0
 
@@ -106,6 +110,7 @@ class Feed:
     ) -> tuple[float, bool]:
         """The log-price to be reported, and whether there is a new one."""
         enough, price = True, log_price + now.displaced
+        self.there.append(price)
         if self.sources:
             pairs = []
             for k, rule in enumerate(self.sources):
@@ -114,9 +119,12 @@ class Feed:
                 if rule.goes:
                     self.out[k] = uniforms[k] < (rule.stays if self.out[k] else rule.goes)
                 if not self.out[k]:
-                    pairs.append((price + self.noise[k] + now.by_source.get(k, 0.0), rule.weight))
+                    there = self.there[max(len(self.there) - 1 - rule.lag, 0)]
+                    pairs.append((there + self.noise[k] + now.by_source.get(k, 0.0), rule.weight))
             enough = len(pairs) >= self.quorum
             price = (mean if self.by_mean else median)(pairs) if enough else self.price
+            if enough:
+                self.apart = max(price - quantile(pairs, 0.25), quantile(pairs, 0.75) - price, 0.0)
         self.price = price
         self.shown.append(price)
         if self.twap:
@@ -133,14 +141,18 @@ def mean(pairs: list[tuple[float, float]]) -> float:
 
 
 def median(pairs: list[tuple[float, float]]) -> float:
-    """Where the running weight passes half of all; half-way to the next value where it stops right there."""
+    return quantile(pairs, 0.5)
+
+
+def quantile(pairs: list[tuple[float, float]], part: float) -> float:
+    """Where the running weight passes a part of all; half-way to the next value where it stops right there."""
     pairs = sorted(pairs)
-    half, running = sum(weight for _, weight in pairs) / 2, 0.0
+    wanted, running = part * sum(weight for _, weight in pairs), 0.0
     for k, (value, weight) in enumerate(pairs):
         running += weight
-        if math.isclose(running, half, rel_tol=1e-9):
+        if math.isclose(running, wanted, rel_tol=1e-9):
             return (value + pairs[k + 1][0]) / 2
-        if running > half:
+        if running > wanted:
             return value
     raise AssertionError("weights are positive")
 

@@ -414,8 +414,8 @@ def test_a_preset_is_legal_and_stays_what_it_is(name: str) -> None:
     native = preset(name)
     assert native.moved_to(native.policy()) == native
     assert {"base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share"} <= set(native.policy())
-    assert not set(native.free) & set(native.tied)
-    assert set(native.free) | set(native.tied) == set(native.policy())
+    assert not set(native.free) & set(native.not_free)
+    assert set(native.free) | set(native.not_free) == set(native.policy())
     assert native.worked()
 
 

@@ -15,18 +15,28 @@ from venues import EVERYTHING_ON, LONGS_AND_SHORTS, MINUTE, Case, assert_followe
 from calibrate.delay import delay_of
 from calibrate.events import Happening, begins_of, happening
 from calibrate.gradient import check_gradients
-from calibrate.oracle import ExactOracle, Oracle, StepOfPrice
-from calibrate.oracle_pipe import Exponential, OraclePipe, TimeWeighted
+from calibrate.oracle import ExactOracle, Oracle, OracleView, StepOfPrice
+from calibrate.oracle_pipe import Band, Exponential, OraclePipe, TimeWeighted
 from calibrate.shocks import path_ids, seed_words
 from calibrate.simulate import Outcome, simulate
-from calibrate.sources import Noise, Outages, Sources, SourceShocks, weighted_mean, weighted_median
-from calibrate.venue.guards import Guards
+from calibrate.sources import (
+    Lag,
+    Noise,
+    Outages,
+    Sources,
+    SourceShocks,
+    weighted_mean,
+    weighted_median,
+    weighted_quantile,
+)
+from calibrate.venue.guards import Guards, OwnAverage
+from calibrate.venue.trigger import BandEnd, Trigger
 
 BASE = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 150)
 SOURCES = (
     SourceRule(3.0, noise=0.003, kept=0.9, goes=0.01, stays=0.8),
     SourceRule(2.0, noise=0.002, kept=0.0, goes=0.05, stays=0.7),
-    SourceRule(2.0, noise=0.001, kept=0.5, goes=0.02, stays=0.9),
+    SourceRule(2.0, noise=0.001, kept=0.5, goes=0.02, stays=0.9, lag=5),
     SourceRule(1.0, noise=0.01, kept=0.95, goes=0.1, stays=0.9),
 )
 SLOW = ("a continuous oracle, frozen and displaced", "sources, their mean, an exponential average, a clock")
@@ -58,8 +68,23 @@ VARIANTS = {
             Occurrence("manipulation", size=-0.1, begin=80, steps=25, source=0),
         ),
     },
+    "a band that widens with volatility and with what late sources disagree, a breaker": {
+        "sources": SOURCES,
+        "quorum": 2,
+        "band": 0.002,
+        "band_exponent": 1.5,
+        "band_of_sources": 0.8,
+        "band_end": "worse",
+        "widest_from_average": 0.012,
+        "average_weight": 0.15,
+        "stale_after_steps": 6,
+        "stale_falls_back": True,
+        "events": (Occurrence("oracle_freeze", begin=60, steps=25),),
+    },
     "sources, their mean, an exponential average, a clock": {
         "sources": SOURCES,
+        "band_of_sources": 1.2,
+        "band_end": "better",
         "by_mean": True,
         "ema_weight": 0.3,
         "clamp": 0.006,
@@ -173,6 +198,21 @@ def test_a_median_is_that_of_the_sorted_list(pairs: list[tuple[int, int]], out: 
     assert float(found[0]) == median(there)
 
 
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    values=st.lists(st.integers(-9, 9), min_size=5, max_size=5),
+    times=st.lists(st.integers(1, 4), min_size=5, max_size=5),
+    part=st.sampled_from((0.25, 0.5, 0.75)),
+)
+def test_a_quantile_is_that_of_the_values_repeated_by_their_weights(
+    values: list[int], times: list[int], part: float
+) -> None:
+    """NumPy's own, of the definition that takes the middle of two (Hyndman and Fan 1996, definition 2)."""
+    column = lambda numbers: jnp.asarray(numbers, jnp.float32)[:, None]  # noqa: E731
+    expected = np.quantile(np.repeat(values, times), part, method="averaged_inverted_cdf")
+    assert float(weighted_quantile(column(values), column(times), part)[0]) == expected
+
+
 def test_less_than_half_of_the_weight_moves_a_median_no_further_than_the_others_disagree() -> None:
     rng = np.random.default_rng(3)
     values = rng.normal(0, 0.01, (5, 1000)).astype(np.float32)
@@ -198,7 +238,7 @@ def test_noise_and_outages_have_their_laws() -> None:
     @jax.jit
     def follow():
         def step(state, drawn):
-            state, _, _ = sources.step(state, price, drawn, ())
+            state, _ = sources.step(state, price, jnp.int32(0), drawn, ())
             return state, state
 
         drawn = sources.shocks(seed_words(2), ids, jnp.arange(24, dtype=jnp.uint32), np.dtype(np.float32))
@@ -240,6 +280,70 @@ def test_without_a_quorum_there_is_no_new_price() -> None:
         made.append(float(view.sources[0]))
     assert made == [4, 4, 4, 10]
     assert seen == [2, 2, 2, 7]
+
+
+NO_SHOCKS = SourceShocks(None, None)
+
+
+def looked_at(pipe: OraclePipe, prices: list[float], log_volatility: float = 0.0) -> list[OracleView]:
+    """What a pipe whose sources have neither noise nor outages shows after each step."""
+    state, views = pipe.start(jnp.zeros(1)), []
+    for index, price in enumerate(prices):
+        here = [jnp.float32([price])] * 3
+        step = StepOfPrice(*here, jnp.zeros(1), None, None, jnp.float32([log_volatility]), sources=NO_SHOCKS)
+        state, view = pipe.step(state, step, jnp.int32(index), jnp.float32(1))
+        views.append(view)
+    return views
+
+
+def test_a_source_shows_what_the_market_was_some_steps_ago() -> None:
+    """Lags of 0, 2 and 3: of three values the median is the one in the middle."""
+    sources = Sources(jnp.ones(3), None, None, lag=Lag(jnp.int32([0, 2, 3]), 3))
+    views = looked_at(OraclePipe(ExactOracle(delay_of(0)), sources), [1.0, 4, 9, 16, 25, 5])
+    assert [float(view.log_price[0]) for view in views] == [0, 0, 1, 4, 9, 9]
+
+
+def test_a_band_is_as_wide_as_volatility_and_quartiles_make_it() -> None:
+    """Lags of 0, 1, 2 and 4 in a market that rises by 1: the median is half-way between the second and the third, the quartiles
+    half-way between the outermost two; on the lower side that is further."""
+    sources = Sources(jnp.ones(4), None, None, lag=Lag(jnp.int32([0, 1, 2, 4]), 4), quartiles=True)
+    band = Band(jnp.float32(0.25), jnp.float32(2.0), jnp.float32(3.0))
+    view = looked_at(OraclePipe(ExactOracle(delay_of(0)), sources, band=band), [1.0, 2, 3, 4, 5, 6], np.log(2.0))[-1]
+    assert float(view.log_price[0]) == (5 + 4) / 2
+    assert float(view.band[0]) == pytest.approx(0.25 * 2**2 + 3 * ((5 + 4) / 2 - (4 + 2) / 2))
+
+
+def test_without_a_quorum_a_band_stays_as_wide_as_it_was() -> None:
+    """Two sources, the second a step late and out where its uniform is below one half: both are half their difference away from
+    the price."""
+    outages = Outages(jnp.float32([0.5, 0.5]), jnp.float32([0.5, 0.5]))
+    sources = Sources(jnp.ones(2), None, outages, quorum=2, lag=Lag(jnp.int32([0, 1]), 1), quartiles=True)
+    pipe = OraclePipe(ExactOracle(delay_of(0)), sources, band=Band(jnp.float32(0), jnp.float32(0), jnp.float32(1)))
+    state, widths = pipe.start(jnp.zeros(1)), []
+    for index, (price, low) in enumerate([(4.0, 0.9), (6.0, 0.1), (8.0, 0.1), (10.0, 0.9)]):
+        drawn = SourceShocks(None, jnp.float32([[0.9], [low]]))
+        step = StepOfPrice(*[jnp.float32([price])] * 3, jnp.zeros(1), None, None, jnp.zeros(1), sources=drawn)
+        state, view = pipe.step(state, step, jnp.int32(index), jnp.float32(1))
+        widths.append(float(view.band[0]))
+    assert widths == [2, 2, 2, 1]
+
+
+@pytest.mark.parametrize(("end", "prices"), [("worse", (0.7, 1.3)), ("better", (1.3, 0.7)), (None, (1.0, 1.0))])
+def test_accounts_are_judged_at_their_end_of_the_band(end: BandEnd | None, prices: tuple[float, float]) -> None:
+    """Longs at the first of the two prices, shorts at the second."""
+    one = jnp.ones(1)
+    view = Trigger(jnp.float32(0), band_end=end).at_band_end(OracleView(one, one, one, band=0.3 * one))
+    assert (float(view.lowest[0]), float(view.highest[0])) == pytest.approx(prices)
+    assert float(view.log_price[0]) == 1.0
+
+
+def test_a_breaker_compares_the_price_with_what_it_was() -> None:
+    """Against the average before the price is in it, and as a part of that: half as much again, or half of it."""
+    breaker = OwnAverage(jnp.float32(0.5), jnp.float32(0.25))
+    seen = jnp.log(jnp.float32([1.501, 1.499, 0.501, 0.499]))
+    average, off = breaker.step(jnp.zeros(4), seen)
+    assert off.tolist() == [True, False, False, True]
+    np.testing.assert_allclose(average, seen / 4)
 
 
 def test_averages_and_clamps_by_hand() -> None:

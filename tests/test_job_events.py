@@ -14,10 +14,11 @@ from drawn import shocks_of
 from scipy.integrate import quad
 from small_job import problems_of
 
-from calibrate.assemble import assemble
+from calibrate.assemble import assemble, warnings_of
 from calibrate.attack import attack_lines, attacks_of, cost_of
 from calibrate.export.lending import lending_policy, margins
 from calibrate.job import load_job
+from calibrate.oracle import ExactOracle
 from calibrate.progress import Silent
 from calibrate.simulate import Sample, simulate
 from calibrate.toxic import toxic_lines, toxic_note, toxic_of
@@ -80,6 +81,21 @@ MISTAKES: dict[str, tuple[list[str], str, list[str]]] = {
     "guards of nothing": (["venue.guards.when_stale=market"], "venue.guards", ["guards nothing; give `stale_after_s`"]),
     "stale without an age": (
         ["venue.guards.when_stale=market", "venue.guards.widest_gap_bps=5"], "venue.guards", ["no meaning without `stale_after_s`"],
+    ),
+    "breaker without an average": (
+        ["venue.guards.widest_from_average_bps=5000"], "venue.guards", ["`average_minutes`, both or neither"],
+    ),
+    "band that nobody sees": (["oracle.band_bps=5"], "oracle", ["add `band_end` to [venue.trigger]"]),
+    "end of no band": (["venue.trigger.band_end=worse"], "venue.trigger.band_end", ["give `oracle.band_bps` (0 for none)"]),
+    "end of a market": (
+        ["oracle.band_bps=5", "venue.trigger.band_end=worse", "venue.trigger.price=market"], "venue.trigger",
+        ['price = "market" has none; remove it'],
+    ),
+    "no such end": (["oracle.band_bps=5", "venue.trigger.band_end=lower"], "venue.trigger.band_end", ["'worse' or 'better'"]),
+    "band of no sources": (["oracle.band_of_sources=2"], "oracle", ["`band_of_sources` is about `sources`"]),
+    "band of no width": (["oracle.band_volatility_exponent=1"], "oracle", ["no meaning without `band_bps` above 0"]),
+    "late from the future": (
+        ["oracle.sources=[{name='a',lag_s=-1},{name='b'}]", "oracle.aggregate=mean"], "oracle.sources.0.lag_s", ["found -1"],
     ),
     "mark of nothing": (["venue.trigger.price=mark"], "venue.trigger", ["`mark_of` belongs to", "that needs it"]),
     "mark of a pair": (
@@ -146,6 +162,29 @@ def test_hours_and_basis_points_become_steps_and_logs(tmp_path: Path) -> None:
     assert scenario.oracle.publication.dated
     assert int(scenario.venue.guards.stale_after) == 1
     assert scenario.venue.guards.widest == pytest.approx(math.log(1.05))
+
+
+def test_lags_bands_and_averages_become_steps_logs_and_weights(tmp_path: Path) -> None:
+    overrides = [
+        "simulation.precision=float64", "oracle.sources=[{name='a',lag_s=7_000},{name='b'},{name='c',lag_s=21_600}]",
+        "oracle.aggregate=median", "oracle.band_bps=5", "oracle.band_of_sources=2.5", "oracle.band_volatility_exponent=0.5",
+        "venue.trigger.band_end=better", "venue.guards.widest_from_average_bps=5_000", "venue.guards.average_minutes=240",
+    ]  # fmt: skip
+    loaded = load_job(small_job.write(tmp_path), overrides)
+    scenario = assemble(loaded).scenario
+    sources, band, venue = scenario.oracle.sources, scenario.oracle.band, scenario.venue
+    assert sources.lag.steps.tolist() == [1, 0, 3]
+    assert sources.quartiles
+    assert [float(part) for part in (band.half_width, band.growth, band.of_sources)] == pytest.approx([5e-4, 0.5, 2.5])
+    assert venue.trigger.band_end == "better"
+    assert venue.guards.own_average.widest == pytest.approx(0.5)
+    assert venue.guards.own_average.weight == pytest.approx(1 - math.exp(-0.5))
+    assert warnings_of(loaded.job) == ["oracle.sources.0.lag_s is rounded from 7000 s to 1 steps (7200 s)"]
+
+
+def test_a_band_of_no_width_is_none(tmp_path: Path) -> None:
+    loaded = load_job(small_job.write(tmp_path), ["oracle.band_bps=0", "venue.trigger.band_end=worse"])
+    assert isinstance(assemble(loaded).scenario.oracle, ExactOracle)
 
 
 def test_a_scenario_has_events_of_its_own(tmp_path: Path) -> None:

@@ -31,18 +31,18 @@ from calibrate.events import (
 from calibrate.liquidity import Liquidity
 from calibrate.market.market import Market
 from calibrate.oracle import ContinuousOracle, ExactOracle, Oracle, PushOracle
-from calibrate.oracle_pipe import Exponential, OraclePipe, TimeWeighted
+from calibrate.oracle_pipe import Band, Exponential, OraclePipe, TimeWeighted
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.rise_windows import Window
 from calibrate.shocks import path_ids, seed_words, shocks_of_steps, start_draws
 from calibrate.simulate import Scenario
-from calibrate.sources import Noise, Outages, Sources
+from calibrate.sources import Lag, Noise, Outages, Sources
 from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue import Venue
 from calibrate.venue.auction import Auction
 from calibrate.venue.backstop import Backstop, FundCap
 from calibrate.venue.close import BufferClose, CloseCap, Dust, FractionClose, PartialClose, TargetClose
-from calibrate.venue.guards import Guards
+from calibrate.venue.guards import Guards, OwnAverage
 from calibrate.venue.incentive import Congestion, HealthBonus, Incentive, KeeperReward, LimitOrder, Takeover
 from calibrate.venue.mark import Mark
 from calibrate.venue.schedule import SizeSchedule
@@ -246,16 +246,21 @@ class Case:
 
     def _trigger(self, f) -> Trigger | None:
         r = self.rules
-        if not (r.trigger_extra or r.trigger_at_market or r.mark):
+        if not (r.trigger_extra or r.trigger_at_market or r.mark or r.band_end):
             return None
-        return Trigger(f(r.trigger_extra), r.trigger_at_market, Mark(f(r.mark_weight), r.mark) if r.mark else None)
+        mark = Mark(f(r.mark_weight), r.mark) if r.mark else None
+        return Trigger(f(r.trigger_extra), r.trigger_at_market, mark, r.band_end)
 
     def _guards(self, f) -> Guards | None:
         r = self.rules
-        if r.stale_after_steps is None and r.widest_gap == np.inf:
-            return None
         stale = None if r.stale_after_steps is None else jnp.int32(r.stale_after_steps)
-        return Guards(stale, None if r.widest_gap == np.inf else f(r.widest_gap), r.stale_falls_back)
+        widest = None if r.widest_gap == np.inf else f(r.widest_gap)
+        average = None
+        if r.widest_from_average < np.inf:
+            average = OwnAverage(f(r.widest_from_average), f(r.average_weight))
+        if all(part is None for part in (stale, widest, average)):
+            return None
+        return Guards(stale, widest, r.stale_falls_back, average)
 
     def _incentive(self, f) -> Incentive | None:
         """Each part only where the rules make something of it."""
@@ -285,7 +290,11 @@ class Case:
             average = TimeWeighted(delay_of(r.twap_steps))
         elif r.ema_weight:
             average = Exponential(f(r.ema_weight))
-        return publication if sources is None and average is None else OraclePipe(publication, sources, average)
+        band = None
+        if r.band or r.band_of_sources:
+            band = Band(f(r.band), f(r.band_exponent), f(r.band_of_sources) if r.band_of_sources else None)
+        before = (sources, average, band)
+        return publication if all(part is None for part in before) else OraclePipe(publication, *before)
 
     def _publication(self, f) -> Oracle:
         r = self.rules
@@ -309,6 +318,10 @@ class Case:
             Outages(column("goes"), column("stays")) if any(s.goes for s in r.sources) else None,
             r.quorum,
             r.by_mean,
+            Lag(jnp.asarray([s.lag for s in r.sources], jnp.int32), max(s.lag for s in r.sources))
+            if any(s.lag for s in r.sources)
+            else None,
+            quartiles=bool(r.band_of_sources),
         )
 
     def parameters(self) -> Parameters:

@@ -11,17 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE, bps_left, equity_over_margin, lending_policy, margins, margins_of
-from calibrate.export.native import (
-    NOT_VOLATILITY,
-    ONE_NUMBER,
-    Basis,
-    Native,
-    Rule,
-    decimal,
-    percent,
-    same,
-    whole,
-)
+from calibrate.export.native import Basis, Native, Rule, decimal, percent, same, whole
 
 KEEP_CURRENT = 2**256 - 1 - 42
 # Constants of v3's `LiquidationLogic.sol`: half of the debt at a time, all of it below this health. No less than so many USD of
@@ -34,7 +24,6 @@ class Reserve(Native):
     """Basis points; the liquidation bonus includes its 100 % (10,500 is 5 %). `emode_category` is 0 for the reserve itself."""
 
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
-    tied: ClassVar[dict[str, str]] = dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY)
 
     asset: str
     emode_category: int = Field(default=0, ge=0, le=255)
@@ -120,7 +109,6 @@ class Spoke(Native):
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "the collateral factor limits borrowing and liquidation alike; leave this at 1",
         "keeper_share": "set by the venue's own fee; leave this at 1",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     asset: str

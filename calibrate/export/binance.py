@@ -10,19 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field
 
-from calibrate.export.native import (
-    NOT_VOLATILITY,
-    ONE_NUMBER,
-    Basis,
-    Native,
-    Rule,
-    decimal,
-    in_bps,
-    kept,
-    percent,
-    share,
-    whole,
-)
+from calibrate.export.native import Basis, Native, Rule, decimal, kept, percent, policy_of_one_number, share, whole
 from calibrate.export.tiers import deductions, laid_out, maintenance, rises
 from calibrate.section import Section
 
@@ -45,7 +33,6 @@ class BracketTable(Native):
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "the liquidation fee is no part of the table; set `liquidation_fee_ppm` in [venue.native]",
         "keeper_share": "the liquidation fee goes to the insurance fund whole",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     symbol: str
@@ -75,12 +62,8 @@ class BracketTable(Native):
     def policy(self) -> dict[str, float]:
         chosen = self.brackets[self.bracket - 1]
         rate = chosen.maint_margin_ratio_bps * _BPS
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(rate),
-            "initial_ratio": float(1 / (rate * chosen.initial_leverage)),
-            "penalty_bps": self.liquidation_fee_ppm / 100,
-            "keeper_share": 0.0,
-        }
+        fee = Fraction(self.liquidation_fee_ppm, 1_000_000)
+        return policy_of_one_number(rate, 1 / (rate * chosen.initial_leverage), fee, 0.0)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         n = self.bracket - 1

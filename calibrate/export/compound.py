@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE, bps_left, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, percent, same
+from calibrate.export.native import Basis, Native, Rule, percent, same
 
 _STORED = 10**14  # one basis point of 1e18
 
@@ -23,7 +23,6 @@ class CollateralAsset(Native):
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "buyers of absorbed collateral get storeFrontPriceFactor of the penalty; it belongs to the whole market",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     asset: str

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, percent, same, whole
+from calibrate.export.native import Basis, Native, Rule, percent, same, whole
 
 
 class Controller(Native):
@@ -22,7 +22,6 @@ class Controller(Native):
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "a liquidator takes what the liquidation discount leaves of the collateral",
         "keeper_share": "the liquidator gets all of it; leave this at 1",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     market: str

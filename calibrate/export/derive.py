@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, in_bps, kept, percent, share
+from calibrate.export.native import Basis, Native, Rule, kept, percent, policy_of_one_number, share
 
 _WAD = 10**18
 _UNIT = Fraction(1, _WAD)
@@ -25,7 +25,6 @@ class PerpRequirements(Native):
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "it is the auction's discount on what an account is worth when it may be liquidated",
         "keeper_share": "the discount goes to whoever takes the account over; leave this at 1",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     market: str
@@ -44,12 +43,8 @@ class PerpRequirements(Native):
 
     def policy(self) -> dict[str, float]:
         maintenance = self.mm_perp_req_e18 * _UNIT
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(maintenance),
-            "initial_ratio": float(Fraction(self.im_perp_req_e18, self.mm_perp_req_e18)),
-            "penalty_bps": in_bps((1 - self.fast_end_bps * BPS) * maintenance),
-            "keeper_share": 1.0,
-        }
+        ratio, off = Fraction(self.im_perp_req_e18, self.mm_perp_req_e18), 1 - self.fast_end_bps * BPS
+        return policy_of_one_number(maintenance, ratio, off * maintenance, 1.0)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         margin = share(policy["base_margin_bps"])

@@ -12,8 +12,6 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.native import (
-    NOT_VOLATILITY,
-    ONE_NUMBER,
     Basis,
     Native,
     Rule,
@@ -21,6 +19,7 @@ from calibrate.export.native import (
     in_bps,
     kept,
     percent,
+    policy_of_one_number,
     share,
     whole,
 )
@@ -42,7 +41,6 @@ class LiquidityTier(Native):
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "the liquidation fee goes to the insurance fund whole (x/clob, liquidations)",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     id: U32
@@ -81,12 +79,8 @@ class LiquidityTier(Native):
         )
 
     def policy(self) -> dict[str, float]:
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(self._maintenance),
-            "initial_ratio": float(Fraction(_MILLION, self.maintenance_fraction_ppm)),
-            "penalty_bps": in_bps(self.max_liquidation_fee_ppm * _PPM),
-            "keeper_share": 0.0,
-        }
+        ratio = Fraction(_MILLION, self.maintenance_fraction_ppm)
+        return policy_of_one_number(self._maintenance, ratio, self.max_liquidation_fee_ppm * _PPM, 0.0)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         maintenance = share(policy["base_margin_bps"])

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE, bps_left, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, kept, percent
+from calibrate.export.native import Basis, Native, Rule, decimal, kept, percent
 
 
 class VaultCollateral(Native):
@@ -20,7 +20,6 @@ class VaultCollateral(Native):
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "the liquidator gets the whole discount; leave this at 1",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     collateral: str

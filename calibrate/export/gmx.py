@@ -10,19 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.native import (
-    NOT_VOLATILITY,
-    ONE_NUMBER,
-    Basis,
-    Native,
-    Rule,
-    decimal,
-    in_bps,
-    percent,
-    same,
-    share,
-    whole,
-)
+from calibrate.export.native import Basis, Native, Rule, decimal, percent, policy_of_one_number, same, share, whole
 from calibrate.export.steps import in_legal_order
 
 _UNIT = 10**30
@@ -45,7 +33,6 @@ class MarketFactors(Native):
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "the fee receiver's share of the liquidation fee is set for the whole exchange",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     market: str
@@ -71,12 +58,11 @@ class MarketFactors(Native):
 
     def policy(self) -> dict[str, float]:
         opening, staying = self.min_collateral_factor_e30, self.min_collateral_factor_for_liquidation_e30
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(Fraction(staying, _UNIT)),
-            "initial_ratio": float(Fraction(opening, staying)),
-            "penalty_bps": in_bps(Fraction(self.liquidation_fee_factor_e30, _UNIT)),
-            "keeper_share": float(Fraction(self.fee_receiver_factor_e30, _UNIT)),
-        }
+        margin, fee, receivers = (
+            Fraction(factor, _UNIT)
+            for factor in (staying, self.liquidation_fee_factor_e30, self.fee_receiver_factor_e30)
+        )
+        return policy_of_one_number(margin, Fraction(opening, staying), fee, receivers)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         margin = share(policy["base_margin_bps"])
@@ -114,6 +100,14 @@ class MarketFactors(Native):
             bites = Fraction(self.min_collateral_factor_e30, multiplier)
             shown.append(("open interest of a side above which opening asks for more (USD)", decimal(bites, 0)))
         return shown
+
+    def simulated(self) -> dict[str, Any]:
+        multiplier = self.min_collateral_factor_for_open_interest_multiplier_e30
+        if not multiplier:
+            return {}
+        # A side's open interest times the multiplier, from where that is the factor up to all of the notional. Two sides are alike.
+        bites, all_of_it = Fraction(self.min_collateral_factor_e30, multiplier), Fraction(_UNIT, multiplier)
+        return {"open_interest_add_on": {"lower_usd": float(2 * bites), "upper_usd": float(2 * all_of_it)}}
 
     # --- formulas of the exchange ---
 

@@ -10,18 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field
 
-from calibrate.export.native import (
-    NOT_VOLATILITY,
-    ONE_NUMBER,
-    Basis,
-    Native,
-    Rule,
-    decimal,
-    in_bps,
-    percent,
-    share,
-    whole,
-)
+from calibrate.export.native import Basis, Native, Rule, decimal, percent, policy_of_one_number, share, whole
 from calibrate.export.tiers import deductions, laid_out, maintenance, rises
 from calibrate.section import Section
 
@@ -45,7 +34,6 @@ class MarginTable(Native):
         "initial_ratio": "maintenance is half of the initial margin at maximum leverage; leave this at 2",
         "penalty_bps": "a position closed on the book pays no liquidation fee; leave this at 0",
         "keeper_share": "positions are closed by the venue's own market orders; leave this at 0",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     coin: str
@@ -66,12 +54,7 @@ class MarginTable(Native):
         yield Rule(self.tier < len(bounds), f"`tier` is one of the table's, 0 to {len(bounds) - 1} (found {self.tier})")
 
     def policy(self) -> dict[str, float]:
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(self._rates[self.tier]),
-            "initial_ratio": 2.0,
-            "penalty_bps": 0.0,
-            "keeper_share": 0.0,
-        }
+        return policy_of_one_number(self._rates[self.tier], 2.0, Fraction(0), 0.0)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         leverage = whole(1 / (2 * share(policy["base_margin_bps"])), up=not safely)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from calibrate.export.native import ONE_NUMBER, in_bps, kept, share
+from calibrate.export.native import kept, policy_of_one_number, share
 
 BPS = Fraction(1, 10_000)
 WHOLE = 10_000
@@ -36,12 +36,7 @@ def margins(borrow: Fraction, liquidation: Fraction, penalty: Fraction) -> Margi
 
 def lending_policy(left: Margins, keeper_share: Fraction) -> dict[str, float]:
     """The policy that stands for the margins."""
-    return ONE_NUMBER | {
-        "base_margin_bps": in_bps(left.maintenance),
-        "initial_ratio": float(left.initial / left.maintenance),
-        "penalty_bps": in_bps(left.penalty),
-        "keeper_share": float(keeper_share),
-    }
+    return policy_of_one_number(left.maintenance, left.initial / left.maintenance, left.penalty, keeper_share)
 
 
 def margins_of(policy: Mapping[str, float]) -> Margins:

@@ -9,7 +9,7 @@ from math import ceil, floor
 from typing import Any, ClassVar, Self
 
 from calibrate.export.lending import BPS, WHOLE, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, percent, same, whole
+from calibrate.export.native import Basis, Native, Rule, percent, same, whole
 
 
 class Branch(Native):
@@ -20,7 +20,6 @@ class Branch(Native):
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "debt may be drawn up to the minimum collateral ratio; leave this at 1",
         "keeper_share": "the penalty goes to the Stability Pool whole; leave this at 0",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     branch: str

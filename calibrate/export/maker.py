@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, kept, percent, same, whole
+from calibrate.export.native import Basis, Native, Rule, decimal, kept, percent, same, whole
 
 _RAY_OF_BPS, _WAD_OF_BPS = 10**23, 10**14
 
@@ -25,7 +25,6 @@ class CollateralType(Native):
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "debt may be drawn up to the liquidation ratio; leave this at 1",
         "keeper_share": "the penalty goes to the surplus buffer whole; leave this at 0",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     ilk: str

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, Field
 
 from calibrate.export.lending import BPS, lending_policy, margins, margins_of
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, decimal, percent, same
+from calibrate.export.native import Basis, Native, Rule, decimal, percent, same
 
 _WAD = 10**18
 _STORED = 10**14  # one basis point of 1e18
@@ -27,7 +27,6 @@ class Market(Native):
         "initial_ratio": "one loan-to-value limits borrowing and liquidation alike; leave this at 1",
         "penalty_bps": "the liquidation incentive is a function of the loan-to-value; leave it out",
         "keeper_share": "the liquidator gets the whole incentive; leave this at 1",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     loan_token: str

@@ -17,9 +17,9 @@ from calibrate.section import Section
 
 # Policies are simulated in single precision; values nearer to each other than it tells apart are the same.
 _SAME = Fraction(1, 2_000_000)
-# What a margin that is one number leaves out of the policy.
-ONE_NUMBER = {"volatility_multiplier": 0.0, "margin_floor_bps": 0.0, "stress_weight": 0.0}
-NOT_VOLATILITY = "the venue's margin is one number that does not follow volatility; leave this at 0"
+# What a margin that is one number leaves out of the policy: no venue's margin follows volatility by a formula.
+_ONE_NUMBER = {"volatility_multiplier": 0.0, "margin_floor_bps": 0.0, "stress_weight": 0.0}
+_NOT_VOLATILITY = "the venue's margin is one number that does not follow volatility; leave this at 0"
 
 
 class Rule(NamedTuple):
@@ -38,11 +38,16 @@ class Basis(NamedTuple):
 
 
 class Native(Section):
-    """A parameter set of one market. `free` are the keys of the policy that it can follow; `tied` says of others why they are
-    what they are."""
+    """A parameter set of one market. `free` are the keys of the policy that it can follow; `tied` says of the venue's others why
+    they are what they are."""
 
     free: ClassVar[tuple[str, ...]]
     tied: ClassVar[dict[str, str]] = {}
+
+    @property
+    def not_free(self) -> dict[str, str]:
+        """All keys of the policy that the set cannot follow, and why."""
+        return self.tied | dict.fromkeys(_ONE_NUMBER, _NOT_VOLATILITY)
 
     @abstractmethod
     def rules(self) -> Iterator[Rule]:
@@ -83,6 +88,18 @@ class Native(Section):
         if broken:
             raise ValueError(f"breaks the venue's rule: {'; '.join(broken)}")
         return self
+
+
+def policy_of_one_number(
+    margin: Fraction, initial_ratio: Fraction | float, penalty: Fraction, keeper_share: Fraction | float
+) -> dict[str, float]:
+    """The policy of a maintenance margin that is one number; margin and penalty are shares of notional."""
+    return _ONE_NUMBER | {
+        "base_margin_bps": in_bps(margin),
+        "initial_ratio": float(initial_ratio),
+        "penalty_bps": in_bps(penalty),
+        "keeper_share": float(keeper_share),
+    }
 
 
 def same(one: Fraction, other: Fraction) -> bool:

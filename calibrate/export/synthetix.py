@@ -12,18 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE
-from calibrate.export.native import (
-    NOT_VOLATILITY,
-    ONE_NUMBER,
-    Basis,
-    Native,
-    Rule,
-    decimal,
-    in_bps,
-    kept,
-    percent,
-    share,
-)
+from calibrate.export.native import Basis, Native, Rule, decimal, kept, percent, policy_of_one_number, share
 
 _MICRO = Fraction(1, 1_000_000)
 
@@ -36,7 +25,6 @@ class PerpsMarket(Native):
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "a flagged account loses all its collateral, which is its maintenance margin when it is flagged",
         "keeper_share": "the reward for flagging over what is seized; set `flag_reward_ratio_ppm` in [venue.native]",
-        **dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY),
     }
 
     market: str
@@ -59,12 +47,8 @@ class PerpsMarket(Native):
         yield Rule(reward <= self._maintenance, "the reward for flagging is no more than what is seized")
 
     def policy(self) -> dict[str, float]:
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(self._maintenance),
-            "initial_ratio": float(Fraction(1_000_000, self.maintenance_margin_scalar_ppm)),
-            "penalty_bps": in_bps(self._maintenance),
-            "keeper_share": float(self.flag_reward_ratio_ppm * _MICRO / self._maintenance),
-        }
+        margin, reward = self._maintenance, self.flag_reward_ratio_ppm * _MICRO
+        return policy_of_one_number(margin, 1 / self._scalar, margin, reward / margin)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         maintenance = share(policy["base_margin_bps"])

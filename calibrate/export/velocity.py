@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from calibrate.export.native import NOT_VOLATILITY, ONE_NUMBER, Basis, Native, Rule, in_bps, kept, share
+from calibrate.export.native import Basis, Native, Rule, in_bps, kept, policy_of_one_number, share
 from calibrate.export.steps import in_legal_order
 
 _RATIO = Fraction(1, 10_000)
@@ -28,10 +28,10 @@ _INSTRUCTIONS: dict[tuple[str, ...], str] = {
 
 class PerpMarket(Native):
     """Margin ratios in units of 1e-4, fees and factors of 1e-6. High-leverage ratios are both 0 where there is no such mode;
-    `max_spread` (1e-6) is the market maker's, 0 where not known."""
+    `max_spread` (1e-6) is the market maker's, 0 where not known. A base unit is worth `reference_price_usd`, which takes the growth
+    of ratios with size into the simulation."""
 
     free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
-    tied: ClassVar[dict[str, str]] = dict.fromkeys(ONE_NUMBER, NOT_VOLATILITY)
 
     market_index: int = Field(ge=0, lt=2**16)
     margin_ratio_initial: int = Field(ge=0, lt=2**32)
@@ -43,6 +43,7 @@ class PerpMarket(Native):
     liquidator_fee: int = Field(ge=0, lt=2**32)
     if_liquidation_fee: int = Field(ge=0, lt=2**32)
     max_spread: int = Field(default=0, ge=0, lt=2**32)
+    reference_price_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     def rules(self) -> Iterator[Rule]:
         initial, maintenance = self.margin_ratio_initial, self.margin_ratio_maintenance
@@ -65,12 +66,9 @@ class PerpMarket(Native):
 
     def policy(self) -> dict[str, float]:
         fees = self.liquidator_fee + self.if_liquidation_fee
-        return ONE_NUMBER | {
-            "base_margin_bps": in_bps(self.margin_ratio_maintenance * _RATIO),
-            "initial_ratio": float(Fraction(self.margin_ratio_initial, self.margin_ratio_maintenance)),
-            "penalty_bps": in_bps(fees * _FEE),
-            "keeper_share": float(Fraction(self.liquidator_fee, fees)) if fees else 0.0,
-        }
+        ratio = Fraction(self.margin_ratio_initial, self.margin_ratio_maintenance)
+        keepers = Fraction(self.liquidator_fee, fees) if fees else 0.0
+        return policy_of_one_number(self.margin_ratio_maintenance * _RATIO, ratio, fees * _FEE, keepers)
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         margin, penalty = share(policy["base_margin_bps"]), share(policy["penalty_bps"])
@@ -112,6 +110,13 @@ class PerpMarket(Native):
                 )
             ]
         ]
+
+    def simulated(self) -> dict[str, Any]:
+        if not self.imf_factor or self.reference_price_usd is None:
+            return {}
+        # max(ratio, 0.8 ratio + imf sqrt(base units)).
+        added = {"add_on_bps": in_bps(self.imf_factor * _FEE), "at_usd": self.reference_price_usd, "exponent": 0.5}
+        return {"size_add_on": {**added, "floor_part": 0.8}}
 
     def ratio_of_size(self, ratio: int, units: int) -> int:
         """A margin ratio with what the size of a position (base units) adds to it (`math/margin.rs`)."""
