@@ -63,6 +63,14 @@ def write(folder: Path, text: str = TEXT) -> Path:
     return path
 
 
+def assert_told(folder: Path, overrides: list[str], place: str, said: list[str]) -> None:
+    """The small job, spoilt by `overrides`, is refused with all that is to be `said` at `place`."""
+    problems = problems_of(write(folder), *overrides)
+    found = [problem.message for problem in problems if problem.place.endswith(f": {place}")]
+    assert found, f"nothing is said of {place}, but {problems}"
+    assert all(part in found[0] for part in said), f"found {found[0]!r}, which lacks some of {said}"
+
+
 def problems_of(path: Path, *overrides: str) -> list[Problem]:
     """What is said about a job file; nothing if it is right."""
     try:
