@@ -1,6 +1,7 @@
 """A small job for tests of files and commands: a dozen steps, constant volatility, four segments a cohort.
 
-All its samples are small, so that every command works in chunks of one size and all share a handful of compiled programs.
+All its samples are small, so that on two cores or more every command works in chunks of one size and all share a handful of
+compiled programs.
 Its limit leaves room at the lowest margin allowed, so that the first certificate is granted whatever the noise.
 """
 
@@ -44,8 +45,8 @@ insolvency_probability = 0.1
 
 [simulation]
 step_s = 7200
-paths = 10_240
-optimiser_paths = 1024
+paths = 8_000
+optimiser_paths = 800
 seed = 7
 
 [frontier]

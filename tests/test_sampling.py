@@ -195,7 +195,11 @@ def test_rates_down_to_one_in_a_million_meet_the_closed_form(margin: float) -> N
     assert diagnose(values, sample.weights).poor is None
 
 
-@pytest.mark.parametrize("limit", [1e-4, 1e-5, 1e-6])
+# What lies between the ends is left for slow runs.
+LIMITS = [1e-4, pytest.param(1e-5, marks=pytest.mark.slow), 1e-6]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
 def test_the_optimiser_finds_the_margin_of_a_rare_limit_within_half_a_per_cent(limit: float) -> None:
     """Tenfold leverage, keepers an hour late, the margin solved by closed form; sees an error of 1 % in the margin."""
     margin = truth.margin_for(limit, lambda m: insolvent_rate(m, parts=4), 0.02, 0.045)
@@ -205,7 +209,7 @@ def test_the_optimiser_finds_the_margin_of_a_rare_limit_within_half_a_per_cent(l
     assert_margin(problem, margin, slope)
 
 
-@pytest.mark.parametrize("limit", [1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("limit", LIMITS)
 def test_the_optimiser_finds_the_margin_that_jumps_ask_for(limit: float) -> None:
     """Accounts that hold up to a twentieth more than the margin, a price that only jumps (Kou), no latency: a first jump down
     beyond what an account holds leaves a loss. Second jumps matter less than a hundredth. Sees an error of 1 % in the margin."""
