@@ -307,6 +307,18 @@ def test_a_uniform_that_rounding_took_below_zero_draws_a_jump_of_finite_size() -
     assert np.isfinite(jump.excess).all()
 
 
+def test_what_cannot_happen_teaches_nothing_and_is_drawn_plainly() -> None:
+    """A fund that no loss exhausts: no pilot meets an insolvency, so that nothing is gained by drawing otherwise, and what is
+    said of the gain is a number that a file can hold."""
+    safe = CASE.but(fund=10.0)
+    asked = safe.scenario(), safe.parameters(), (InsolvencyProbability(1e-4),)
+    told, drawn = (
+        choose(*asked, kind=kind, at_limit=False, seed=1, listener=Silent()) for kind in ("importance", "auto")
+    )
+    assert told.gain == 1.0
+    assert drawn.sampling is None
+
+
 def test_what_is_learned_does_not_depend_on_anything_but_the_seed() -> None:
     made = [
         choose(
