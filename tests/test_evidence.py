@@ -14,8 +14,10 @@ from calibrate.evidence import compare_policies, recorded_job, verify
 from calibrate.job import load_job
 from calibrate.pipeline import run
 from calibrate.progress import Silent
-from calibrate.shipped import shipped_folder
 from calibrate.terminal import verification_verdict
+
+# The market of the small job, in a file of its own.
+MODEL = '[model]\nfamily = "constant"\n[parameters]\nvolatility = 1.0\ndrift = 0.0\n'
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +32,7 @@ def unreported() -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run folder and the job that it came from, with a model file beside it."""
     folder = tmp_path_factory.mktemp("evidence")
-    shutil.copy(shipped_folder("models") / "eth-usd.toml", folder / "mine.toml")
+    (folder / "mine.toml").write_text(MODEL, encoding="utf-8")
     text = small_job.TEXT.replace("volatility = 1.0\n\n[oracle]", 'model = "mine.toml"\n\n[oracle]')
     job = small_job.write(folder, text.replace("insolvency_probability = 0.1", "insolvency_probability = 0.3"))
     result = run(load_job(job, ["simulation.seed=9"]), folder / "run", Silent())
