@@ -138,7 +138,7 @@ class MeanLimit(Constraint):
     name: str
     fields: tuple[str, ...]
     rare: bool
-    least: float = 0.0
+    least: float
 
     @property
     def common(self) -> bool:
@@ -182,7 +182,7 @@ class Shortfall(Constraint):
     level: float
     name: str
     fields: tuple[str, ...]
-    least: float = 0.0
+    least: float
 
     @property
     def share_of_paths(self) -> float:
@@ -292,7 +292,7 @@ def constraint_of(name: str, limit: float, tail_level: float) -> Constraint:
         fields, rare = MEANS[name]
         return MeanLimit(limit=limit, name=name, fields=fields, rare=rare, least=_LEAST.get(name, 0.0))
     if name in SHORTFALLS:
-        return Shortfall(limit=limit, name=name, fields=(SHORTFALLS[name],), level=tail_level)
+        return Shortfall(limit=limit, name=name, fields=(SHORTFALLS[name],), level=tail_level, least=0.0)
     return InsolvencyProbability(limit)
 
 
