@@ -58,7 +58,15 @@ def row(scenario, parameters, tolerance: float, paths: int) -> dict[str, float]:
     started = time.perf_counter()
     limit = (InsolvencyProbability(tolerance),)
     weighted, _ = measured(
-        scenario, parameters, limit, sampling="importance", seed=1, paths=paths, stage="", listener=Silent()
+        scenario,
+        parameters,
+        limit,
+        sampling="importance",
+        seed=1,
+        paths=paths,
+        stage="",
+        listener=Silent(),
+        tail_level=0.99,
     )
     took = time.perf_counter() - started
     assert weighted.weights is not None

@@ -16,6 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from calibrate import cli_data, cli_fit, cli_joint, cli_market, cli_venues
+from calibrate.cli_options import (
+    AsJson,
+    Coordinator,
+    Inputs,
+    JobFile,
+    Output,
+    Overrides,
+    ProcessCount,
+    Processes,
+    ProcessId,
+    Resume,
+    RunFolder,
+    show,
+    show_json,
+)
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.interruption import interruptible as _interruptible
 from calibrate.interruption import stop_at_once as _stop_at_once
@@ -34,28 +49,6 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_fit.app)
 app.add_typer(cli_venues.app, name="venues")
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (TOML).", show_default=False)]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. simulation.paths=1e6.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to create.", show_default=False)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted or killed.")]
-Processes = Annotated[int, typer.Option(min=1, help="Processes to start here, on cores of their own.")]
-Coordinator = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST:PORT",
-        help="Where process 0 awaits those of other machines; `auto` under Slurm or Kubernetes.",
-        show_default=False,
-    ),
-]
-ProcessId = Annotated[
-    int | None,
-    typer.Option(min=0, help="Which process this is; 0 writes.", show_default=False),
-]
-ProcessCount = Annotated[int | None, typer.Option(min=1, help="How many there are.", show_default=False)]
 
 
 @app.command()
@@ -85,7 +78,7 @@ def run(
     if not live.shown:
         return
     if as_json:
-        _print_json(
+        show_json(
             {
                 "folder": str(result.folder),
                 "recommended": result.recommended,
@@ -94,9 +87,9 @@ def run(
             }
         )
     else:
-        _print(terminal.policy_table(result.recommended), terminal.headline_table(result.metrics))
+        show(terminal.policy_table(result.recommended), terminal.headline_table(result.metrics))
         if result.recommended["sensitivities"]:
-            _print(terminal.sensitivity_table(result.recommended))
+            show(terminal.sensitivity_table(result.recommended))
         standings = (*terminal.standing_lines(result.trade_off), *terminal.scenario_lines(result.trade_off))
         for line in (*terminal.evidence_lines(result.recommended), *standings):
             typer.echo(line)
@@ -167,13 +160,13 @@ def simulate(
     if not live.shown:
         return
     if as_json:
-        _print_json(result)
+        show_json(result)
     elif rolls:
-        _print(*terminal_starts.tables(result))
+        show(*terminal_starts.tables(result))
         for line in terminal_starts.lines(result):
             typer.echo(line)
     else:
-        _print(terminal.metrics_table(result))
+        show(terminal.metrics_table(result))
         for line in result["remarks"]:
             typer.echo(line)
         if "folder" in result:
@@ -209,7 +202,7 @@ def frontier(
         return
     if as_json:
         rows = json.loads(table.to_json(orient="records"))
-        _print_json({"folder": str(folder), "frontier": rows, "trade_off": trade_off})
+        show_json({"folder": str(folder), "frontier": rows, "trade_off": trade_off})
     else:
         names = ["label", "tolerance", "insolvency_probability", "standard_error", "max_leverage"]
         shown = own_world(table)[[*names, "certified", "dominated"]]
@@ -245,16 +238,16 @@ def check(
         with _interruptible():
             rows = check_job_gradients(loaded, paths, bump)
         if as_json:
-            _print_json({"gradients": [row._asdict() | {"agrees": row.agrees} for row in rows]})
+            show_json({"gradients": [row._asdict() | {"agrees": row.agrees} for row in rows]})
         else:
-            _print(terminal.gradient_table(rows))
+            show(terminal.gradient_table(rows))
         if not all(row.agrees for row in rows):
             raise typer.Exit(1)
         return
     with _interruptible():
         planned = plan(loaded)
     if as_json:
-        _print_json(planned)
+        show_json(planned)
     else:
         for line in planned["lines"]:
             typer.echo(line)
@@ -262,8 +255,8 @@ def check(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
-    inputs: Annotated[Path, typer.Option(help="Folder of the job file, where the files that it names are.")] = Path(),
+    folder: RunFolder,
+    inputs: Inputs = Path(),
     as_json: AsJson = False,
 ) -> None:
     """Make the certificate of a run again from its record, and say whether it agrees."""
@@ -276,9 +269,9 @@ def verify(
     with _interruptible(), terminal.Live() as live:
         found = verify_run(folder, inputs, live)
     if as_json:
-        _print_json(found._asdict() | {"rows": [row._asdict() for row in found.rows], "agrees": found.agrees})
+        show_json(found._asdict() | {"rows": [row._asdict() for row in found.rows], "agrees": found.agrees})
     else:
-        _print(terminal.verification_table(found))
+        show(terminal.verification_table(found))
         typer.echo(terminal.verification_verdict(found))
     if not found.agrees:
         raise typer.Exit(1)
@@ -302,16 +295,16 @@ def compare(
     with _interruptible(), terminal.Live() as live:
         found = compare_policies(first, second, loaded, live)
     if as_json:
-        _print_json(found._asdict() | {"rows": [row._asdict() for row in found.rows]})
+        show_json(found._asdict() | {"rows": [row._asdict() for row in found.rows]})
     else:
-        _print(terminal.comparison_table(found, str(first), str(second)))
+        show(terminal.comparison_table(found, str(first), str(second)))
 
 
 app.command()(cli_venues.export)
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)]) -> None:
+def report(folder: RunFolder) -> None:
     """Rebuild the figures and the report of a run folder."""
     from calibrate.report import build_report
 
@@ -374,19 +367,6 @@ def _load(job: Path, overrides: list[str] | None, *, quiet: bool = False) -> "Lo
     for warning in () if quiet else (*warnings_of(loaded.job), *toxic_note(loaded.job), *notes_of(loaded.preset)):
         typer.echo(f"note: {warning}", err=True)
     return loaded
-
-
-def _print(*tables: Any) -> None:
-    from rich.console import Console
-
-    # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
-    console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
-    for table in tables:
-        console.print(table)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, indent=2))
 
 
 def _exit(code: Any) -> NoReturn:

@@ -1,19 +1,16 @@
 """The commands about data: what is in a candle file, what is wrong with it, and where to get one."""
 
 import datetime
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from calibrate.cli_options import AsJson, show, show_json
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible
 
 app = typer.Typer(help="Check candle files, mend them, download them, or make some up.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
 @app.command()
@@ -52,7 +49,7 @@ def check(
     with interruptible("interrupted; nothing was written"), Live() as live:
         checked = check_candles(candles, where=wishes, zone=timezone, repairs=fix or [], output=output, listener=live)
     if as_json:
-        _print_json(
+        show_json(
             {
                 **checked.facts,
                 "usable": checked.usable,
@@ -63,7 +60,7 @@ def check(
             }
         )
     else:
-        _print(*check_lines(checked))
+        show(*check_lines(checked))
     if not checked.usable:
         raise typer.Exit(1)
 
@@ -102,10 +99,10 @@ def fetch(
         checked = check_candles(output)
     if as_json:
         findings = [finding._asdict() for finding in checked.findings]
-        _print_json({**checked.facts, "new_bars": got.new_bars, "asked_until": got.asked_until, "findings": findings})
+        show_json({**checked.facts, "new_bars": got.new_bars, "asked_until": got.asked_until, "findings": findings})
     else:
         typer.echo(f"written: {output}: {got.bars:,} bars, {got.new_bars:,} of them new, up to {got.asked_until}")
-        _print(*check_lines(checked))
+        show(*check_lines(checked))
 
 
 @app.command()
@@ -155,16 +152,3 @@ def _key_and_value(text: str) -> tuple[str, str]:
     if not sign or not key.strip():
         raise UserError([Problem("--where", f"found {text!r}; expected COLUMN=VALUE, for example symbol=ETHUSDT")])
     return key.strip(), value.strip()
-
-
-def _print(*parts: Any) -> None:
-    from rich.console import Console
-
-    # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
-    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 160)
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))  # lines can be copied whole
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    typer.echo(json.dumps(content, indent=2))

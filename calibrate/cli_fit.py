@@ -4,13 +4,12 @@ Each prints its figures with errors, writes a file that a job can take over (sec
 data beside it.
 """
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrate.cli_options import AsJson, Seed, show, show_json
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible
 
@@ -23,8 +22,6 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="TOML file to write; figures go beside it.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of what is simulated and resampled.")]
 
 
 @app.command("fit-oracle")
@@ -138,16 +135,11 @@ def _finish(fitted: "WorldFit", output: Path | None, command: str, as_json: bool
         write_fit(output, fitted, command=f"{command} -o {output.as_posix()}")
         written = [output, *save(pictures, output.with_suffix(""), formats=("svg", "png"))]
     if as_json:
-        typer.echo(json.dumps(fitted.as_json() | {"written": [str(path) for path in written]}, indent=2))
+        show_json(fitted.as_json() | {"written": [str(path) for path in written]})
         return
-    from rich.console import Console
-
     from calibrate.fits.tables import tables_of
 
-    # Names come from files and are no markup; what is piped into a file is not broken to the width of a screen.
-    console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
-    for table in tables_of(fitted):
-        console.print(table)
+    show(*tables_of(fitted))
     for note in fitted.notes:
         typer.echo(f"note: {note}")
     for path in written:

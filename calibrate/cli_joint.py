@@ -1,13 +1,12 @@
 """Several assets on the command line: markets on the same paths, and the fit of a joint model."""
 
-import json
 import re
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from calibrate.cli_options import AsJson, show, show_json
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible
 
@@ -27,7 +26,7 @@ def joint(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to create, with a picture.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate several markets in one world: insolvencies together, and what one insurance fund for all has to bear."""
     if len(jobs) < 2:
@@ -54,9 +53,9 @@ def joint(
             live.note("drawing what one fund has to bear")
             write_joint_folder(output, found, told, loaded)
     if as_json:
-        typer.echo(json.dumps(told | ({"folder": str(output)} if output else {}), indent=2))
+        show_json(told | ({"folder": str(output)} if output else {}))
         return
-    _print(*joint_tables(told))
+    show(*joint_tables(told))
     if output is not None:
         typer.echo(f"picture: {output / 'one_fund.html'}")
 
@@ -95,9 +94,9 @@ def fit_together(
     if as_json:
         own = {name: parameters for name, (_, parameters) in fitted.own.items()}
         found = {"parameters": fitted.parameters, "assets": own, "notes": fitted.fit.get("notes", [])}
-        typer.echo(json.dumps({"model": str(output), **found}, indent=2))
+        show_json({"model": str(output), **found})
         return
-    _print(*fit_tables(fitted))
+    show(*fit_tables(fitted))
     for note in fitted.fit.get("notes", []):
         typer.echo(f"note: {note}")
     typer.echo(f"written: {output}")
@@ -127,12 +126,3 @@ def _named(files: list[Path], needless: list[str], output: Path) -> dict[str, Pa
 
 def _without_quote(name: str) -> str:
     return next((name.removesuffix(quote) for quote in _QUOTES if name.endswith(quote) and name != quote), name)
-
-
-def _print(*tables: Any) -> None:
-    from rich.console import Console
-
-    # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
-    console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
-    for table in tables:
-        console.print(table)

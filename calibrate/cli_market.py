@@ -1,13 +1,12 @@
 """The command that fits market models to candles: one family, all of them ranked on what came after, or several assets together."""
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from calibrate.cli_joint import fit_together
+from calibrate.cli_options import AsJson, Seed, show, show_json
 from calibrate.errors import Problem, UserError
 from calibrate.interruption import interruptible
 
@@ -62,8 +61,8 @@ def fit(
     allow_gaps: Annotated[
         bool, typer.Option(help="Leave out returns across missing bars instead of refusing.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what is simulated and resampled.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Fit a market model to candles and say how well it fits, or compare families on data they have not seen.
 
@@ -123,9 +122,9 @@ def _fit(
         written += write_figure(output, family, fitted, used, seed=seed)
     if as_json:
         found = {"parameters": fitted.parameters, "standard_errors": fitted.standard_errors, "notes": fitted.notes}
-        typer.echo(json.dumps({"model": str(output), **found}, indent=2))
+        show_json({"model": str(output), **found})
         return
-    _print(*fit_tables(fitted))
+    show(*fit_tables(fitted))
     for note in fitted.notes:
         typer.echo(f"note: {note}")
     for path in written:
@@ -146,9 +145,9 @@ def _compare(
     if as_json:
         ranking, scores = ([row._asdict() for row in rows] for rows in (found.ranking, found.scores))
         content = {"folder": str(output), "ranking": ranking, "scores": scores, "notes": found.notes}
-        typer.echo(json.dumps(content, indent=2))
+        show_json(content)
         return
-    _print(*comparison_tables(found))
+    show(*comparison_tables(found))
     for note in found.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"written: {output}")
@@ -176,12 +175,3 @@ def _time_ms(text: str) -> int:
         return time_ms(text)
     except ValueError:
         raise UserError([Problem("--until", f"found {text!r}; expected a date such as 2022-01-01")]) from None
-
-
-def _print(*tables: Any) -> None:
-    from rich.console import Console
-
-    # Names come from the user and are no markup; what is piped into a file is not broken to the width of a screen.
-    console = Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else 160)
-    for table in tables:
-        console.print(table)

@@ -1,16 +1,14 @@
 """The commands about real venues: which there are, what their rules are, and what to submit to them."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from calibrate.cli_options import AsJson, Inputs, RunFolder, show_json
 from calibrate.interruption import interruptible
 
 app = typer.Typer(help="List the venues whose rules a job may use, or show one.", invoke_without_command=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.callback()
@@ -22,7 +20,7 @@ def venues(context: typer.Context, as_json: AsJson = False) -> None:
 
     rows = venue_list()
     if as_json:
-        typer.echo(json.dumps({"venues": rows}, indent=2))
+        show_json({"venues": rows})
     else:
         for line in venue_lines(rows):
             typer.echo(line)
@@ -38,21 +36,21 @@ def show(
 
     content = shown(name, Path())
     if as_json:
-        typer.echo(json.dumps(content, indent=2))
+        show_json(content)
     else:
         for line in shown_lines(content):
             typer.echo(line)
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    run: RunFolder,
     venue: Annotated[
         str | None, typer.Option(help="The venue that the run was calibrated for.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to create; in the run folder by default.")
     ] = None,
-    inputs: Annotated[Path, typer.Option(help="Folder of the job file, where the files that it names are.")] = Path(),
+    inputs: Inputs = Path(),
     at_once: Annotated[
         bool, typer.Option("--at-once", help="One change, whatever the venue's usual process allows in one.")
     ] = False,
@@ -69,7 +67,7 @@ def export(
         found = export_run(run, venue, inputs, output, live, at_once=at_once)
     if as_json:
         folder = None if found.folder is None else str(found.folder)
-        typer.echo(json.dumps({"folder": folder, **found.content}, indent=2))
+        show_json({"folder": folder, **found.content})
     else:
         for line in _outcome(found.content, found.folder):
             typer.echo(line)

@@ -26,7 +26,8 @@ class Smooth(NamedTuple):
 
 
 class Constraint(eqx.Module):
-    """An upper limit on one metric over the horizon, computed from the outcomes called `fields`.
+    """An upper limit on one metric over the horizon, computed from the outcomes called `fields`. `least` is the lowest value that
+    the metric can have: what a search tightens or eases is the room that the limit leaves above it.
 
     `weights` are those of a weighted sample, None where all paths count alike. `paths` is the size of the whole sample where
     paths that certainly do not matter may have been left out."""
@@ -35,6 +36,11 @@ class Constraint(eqx.Module):
 
     name: eqx.AbstractVar[str]
     fields: eqx.AbstractVar[tuple[str, ...]]
+    least: eqx.AbstractVar[float]
+
+    @property
+    def room(self) -> float:
+        return self.limit - self.least
 
     def contribution(self, outcomes: Outcomes) -> Any:
         """What the figure is computed from: by path, or what is remembered of all paths."""
@@ -65,13 +71,13 @@ class Constraint(eqx.Module):
 
     @abstractmethod
     def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
-        """The estimate from the paths that matter."""
+        """The estimate from the paths that matter, less the least that it can be."""
 
     @abstractmethod
     def smooth(
         self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, edge: Edge
     ) -> Smooth:
-        """From the paths that matter; `edge` says how far the indicator of insolvency is smoothed."""
+        """The same with its derivatives; `edge` says how far the indicator of insolvency is smoothed."""
 
     @abstractmethod
     def terms(self, values: np.ndarray, weights: np.ndarray, *, at_limit: bool) -> np.ndarray:
@@ -84,6 +90,7 @@ class InsolvencyProbability(Constraint):
     limit: float
     name: str = "insolvency_probability"
     fields: tuple[str, ...] = ("distance",)
+    least: float = 0.0
 
     def contribution(self, outcomes: Outcomes) -> np.ndarray:
         return np.asarray(outcomes["distance"])
@@ -131,6 +138,7 @@ class MeanLimit(Constraint):
     name: str
     fields: tuple[str, ...]
     rare: bool
+    least: float
 
     @property
     def common(self) -> bool:
@@ -154,7 +162,7 @@ class MeanLimit(Constraint):
         return _normal_upper(self.estimate(values, weights), confidence)
 
     def share(self, values: np.ndarray, weights: np.ndarray | None, paths: int) -> float:
-        return float(_weighed(values, weights).sum() / paths)
+        return float(_weighed(values, weights).sum() / paths) - self.least
 
     def smooth(
         self, values: np.ndarray, slopes: np.ndarray, weights: np.ndarray | None, paths: int, edge: Edge
@@ -174,6 +182,7 @@ class Shortfall(Constraint):
     level: float
     name: str
     fields: tuple[str, ...]
+    least: float
 
     @property
     def share_of_paths(self) -> float:
@@ -273,15 +282,17 @@ MEANS: dict[str, tuple[tuple[str, ...], bool]] = {
     **{name: ((name,), False) for name in RISES},
     "margin_peak_to_trough": (("margin_peak_to_trough",), False),
 }
+# A highest value is at least the lowest. All other figures can be zero.
+_LEAST = {"margin_peak_to_trough": 1.0}
 SHORTFALLS = {"bad_debt_es": "bad_debt", "fund_draw_es": "fund_draw", "socialised_loss_es": "socialised_loss"}
 
 
 def constraint_of(name: str, limit: float, tail_level: float) -> Constraint:
     if name in MEANS:
         fields, rare = MEANS[name]
-        return MeanLimit(limit=limit, name=name, fields=fields, rare=rare)
+        return MeanLimit(limit=limit, name=name, fields=fields, rare=rare, least=_LEAST.get(name, 0.0))
     if name in SHORTFALLS:
-        return Shortfall(limit=limit, name=name, fields=(SHORTFALLS[name],), level=tail_level)
+        return Shortfall(limit=limit, name=name, fields=(SHORTFALLS[name],), level=tail_level, least=0.0)
     return InsolvencyProbability(limit)
 
 

@@ -91,7 +91,8 @@ class FreshPaths:
         for constraint, values, sample, paths in self._limits(point):
             if sample.weights is None:
                 value, error, *_ = mean(values)
-                errors.append(error / value if value > 0 else 0.0)
+                above = value - constraint.least
+                errors.append(error / above if above > 0 else 0.0)
             else:
                 # Paths that were left out contribute nothing; of those kept, the tail is found by its share of all.
                 weights = sample.weights * len(values) / paths

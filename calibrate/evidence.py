@@ -159,6 +159,9 @@ class Compared(NamedTuple):
 def compare_policies(first: Path, second: Path, loaded: LoadedJob, listener: Listener) -> Compared:
     """Two policies, each a recommended.json, a run folder or the word `incumbent`, in the same job."""
     simulation = loaded.job.simulation
+    message = "is not there; expected a run folder, a recommended.json or the word `incumbent`"
+    wanted = [place for place in (first, second) if str(place) != "incumbent"]
+    raise_all([Problem(str(place), message) for place in wanted if not place.exists()])
     assembled = assemble(loaded)
     policies = [_policy(place, loaded, assembled) for place in (first, second)]
     seed = derived_seed(simulation.seed, "comparison")

@@ -288,7 +288,7 @@ class FrozenSample:
 
     def _where(self, found: Evaluation) -> str:
         """Where the search stands, in a few words."""
-        used = [value / c.limit for c, (value, _) in zip(self.problem.constraints, found.limits, strict=True)]
+        used = [value / c.room for c, (value, _) in zip(self.problem.constraints, found.limits, strict=True)]
         return f"search {self.evaluations}: objective {found.objective:.4g}, {max(used):.2f} of limit"
 
     def _objective(self, sample: Sample) -> tuple[float, np.ndarray]:
@@ -391,14 +391,14 @@ def solve(
     known: bool = False,
     rounds: int = 8,
 ) -> Solution:
-    """Minimise the objective under the limits, each multiplied by its `tightening`, from a starting point.
+    """Minimise the objective under the limits, the room of each multiplied by its `tightening`, from a starting point.
 
     Screening and search alternate: a search ends where it has moved so far that other paths may matter, and the last one where
     nothing more is to be gained and no path that is insolvent at the solution was left out. A start `nearby` saves the first,
     rough search; one whose paths are `known`, where the last call on this sample ended, the first screening too.
     """
     problem = sample.problem
-    targets = np.array([constraint.limit for constraint in problem.constraints]) * tightening
+    targets = np.array([constraint.room for constraint in problem.constraints]) * tightening
     point = np.clip(start, problem.low, problem.high)
     rough = not nearby
     for number in range(rounds):

@@ -164,7 +164,8 @@ def _large(law: LargeJumps, belongs: np.ndarray, largest: np.ndarray, steps: int
 
 class Chosen(NamedTuple):
     """How paths are to be drawn. `relative_variance` is, for each limit, the variance of one path's term over the square of
-    their mean; `gain` by which factor the largest of them is below that of plain sampling."""
+    their mean, infinite where no path had any; `gain` by which factor the largest of those that are known is below that of plain
+    sampling."""
 
     sampling: ImportanceSampling | None
     guess: Guess | None
@@ -229,7 +230,10 @@ def choose(
         found, number = pilot(number), number + 1
     done((_ROUNDS - number) * PILOT_PATHS)
     weighted, plain = _relative_variances(found, 2), _relative_variances(found, 1)
-    gain = float(plain.max() / weighted[plain.argmax()])
+    # Of a limit whose loss no pilot met, nothing is known that would help.
+    met = np.isfinite(plain)
+    hardest = int(np.argmax(np.where(met, plain, -1.0)))
+    gain = float(plain[hardest] / weighted[hardest]) if met.any() else 1.0
     if kind == "auto" and gain < _WORTHWHILE:
         return Chosen(None, None, np.minimum(plain, bounds), 1.0)
     return Chosen(found.sampling, guess, weighted, gain)

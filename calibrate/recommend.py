@@ -24,8 +24,8 @@ from calibrate.simulate import values_of
 ATTEMPTS = 3
 # An upper limit may be far off for want of losses, which a tighter policy would not mend.
 _TIGHTEN_AT_MOST = 2.0
-# The direction in which to correct is that of limits this much tighter.
-_TIGHTER = 0.6
+# The direction in which to correct is that of limits this much tighter, or less where no policy keeps those.
+_TIGHTER, _NEARLY = (0.6, 0.8, 0.9), 1.1
 # The share of a rehearsal's paths that shows about where the limits hold.
 _ROUGHLY = 0.25
 # How often a first certificate should be granted to a policy that is exactly at its aim.
@@ -58,7 +58,8 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     sample = FrozenSamples(
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
-    limits = np.array([constraint.limit for constraint in problem.limits])
+    room = np.array([constraint.room for constraint in problem.limits])
+    least = np.array([constraint.least for constraint in problem.limits])
     rooms = [
         headrooms(part.constraints, chosen, effort.paths, effort.paths, effort.confidence)
         for part, chosen in zip(problem.each, sample.learn(start), strict=True)
@@ -68,7 +69,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(sample.problem, solution), solution, None)
 
-    tighter = solve(sample, solution.point, _TIGHTER * aim, nearby=True, known=True)
+    tighter = next_tighter(sample, solution, aim)
     line = Line(solution.point, tighter.point, problem.low, problem.high)
     samplings = tuple(chosen.sampling for chosen in sample.learn(solution.point))
     rehearsal = functools.partial(
@@ -80,7 +81,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     )
     # Which paths matter is seen best from where the limits hold, and so is how sharp weighted evidence will be; some of the paths
     # show about where that is.
-    near = corrected(rehearsal(line.at(0), paths=math.ceil(_ROUGHLY * effort.paths)), line, aim * limits)
+    near = corrected(rehearsal(line.at(0), paths=math.ceil(_ROUGHLY * effort.paths)), line, aim * room)
     fresh = rehearsal(near, paths=effort.paths)
     errors = fresh.relative_errors(near)
     aim = problem.joined(
@@ -91,7 +92,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     )
     certificate = None
     for attempt in range(1, ATTEMPTS + 1):
-        targets = aim * limits
+        targets = aim * room
         point = corrected(fresh, line, targets, line.place_of(near))
         solution = rounded(problem, solution._replace(point=point))
         certificate = certify(
@@ -106,11 +107,21 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         if certificate.granted:
             easing = eased(fresh, line, solution.point, targets)
             return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate, easing)
-        missed_by = np.array([holding.upper / holding.limit for holding in certificate.holdings])
+        missed_by = (np.array([holding.upper for holding in certificate.holdings]) - least) / room
         aim = aim / np.clip(1.05 * missed_by, 1.0, _TIGHTEN_AT_MOST)
         listener.note("certificate refused; trying a tighter policy")
     assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
+
+
+def next_tighter(sample: FrozenSamples, solution: Solution, aim: np.ndarray) -> Solution:
+    """The solution of a tighter problem. Where limits work against each other there may be none that is much tighter, and where
+    a search for one ends says nothing of how to tighten well."""
+    for factor in _TIGHTER:
+        tighter = solve(sample, solution.point, factor * aim, nearby=True, known=factor == _TIGHTER[0])
+        if max(tighter.excess.values()) < _NEARLY:
+            break
+    return tighter
 
 
 def rounded(problem: Problem, solution: Solution) -> Solution:

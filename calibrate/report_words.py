@@ -3,6 +3,8 @@
 Kept apart from the page so that it can be read, and corrected, as prose. It describes the model of `docs/rules.md`.
 """
 
+from calibrate.weighing import FEWEST_PATHS, LARGEST_SHARE, MOST_ERRORS
+
 BANNERS = {
     "certified": ("Certified: the recommended parameters meet every constraint on fresh simulated paths."),
     "not certified": (
@@ -21,7 +23,8 @@ TRADE_OFF = (
 
 RESTS_ON = (
     "A few heavy paths can hide behind a small standard error. So it is checked what each estimate rests on, and a limit counts "
-    "as kept only if that is enough: at least 100 paths, none of which makes up more than 10 %, and no gap above 5 standard errors."
+    f"as kept only if that is enough: at least {FEWEST_PATHS:g} paths, none of which makes up more than {100 * LARGEST_SHARE:g} %, "
+    f"and no gap above {MOST_ERRORS:g} standard errors."
 )
 
 OTHER_AXES = (

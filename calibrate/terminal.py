@@ -22,7 +22,8 @@ talk = Console(stderr=True, markup=False, emoji=False)
 
 
 class Live:
-    """A listener that shows each stage as a progress bar on stderr, or nothing at all. Use as a context manager."""
+    """A listener that shows each stage as a progress bar on stderr, or nothing at all. A stage that comes again, as screenings
+    do in a search, has its bar again and is not announced anew. Use as a context manager."""
 
     def __init__(self, *, shown: bool = True) -> None:
         self.shown = shown
@@ -35,6 +36,7 @@ class Live:
             disable=not (talk.is_terminal and shown),
         )
         self._lock = threading.Lock()
+        self._stages: dict[tuple[str, int], TaskID] = {}
         self._status: TaskID | None = None
 
     def __enter__(self) -> "Live":
@@ -45,9 +47,13 @@ class Live:
         self._progress.stop()
 
     def stage(self, name: str, total: int) -> Callable[[int], None]:
-        task = self._progress.add_task(name, total=total)
-        if self.shown and not talk.is_terminal:
-            talk.print(f"{name} ({total:,})")
+        task = self._stages.get((name, total))
+        if task is not None:
+            self._progress.reset(task)
+        else:
+            task = self._stages[name, total] = self._progress.add_task(name, total=total)
+            if self.shown and not talk.is_terminal:
+                talk.print(f"{name} ({total:,})")
 
         def done(units: int) -> None:
             with self._lock:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import chi2, norm
 
 # What makes a figure poor, and how often it happens by chance: five standard errors, once in 1.7 million.
-_FEWEST_PATHS, _LARGEST_SHARE, _ERRORS = 100.0, 0.1, 5.0
+FEWEST_PATHS, LARGEST_SHARE, MOST_ERRORS = 100.0, 0.1, 5.0
 
 
 class Diagnosis(NamedTuple):
@@ -29,17 +29,15 @@ class Diagnosis(NamedTuple):
     @property
     def poor(self) -> str | None:
         """Why the figure should not be relied on, if it should not."""
-        if self.weight_gap > _ERRORS:
+        if self.weight_gap > MOST_ERRORS:
             return (
                 f"the mean weight is {self.weight_gap:.0f} standard errors from one: paths that matter were overlooked"
             )
-        if self.effective_paths < _FEWEST_PATHS:
-            return (
-                f"it rests on as much as {self.effective_paths:.0f} equally heavy paths, fewer than {_FEWEST_PATHS:g}"
-            )
-        if self.largest_share > _LARGEST_SHARE:
-            return f"a single path makes up {self.largest_share:.0%} of it, more than {_LARGEST_SHARE:.0%}"
-        if self.half_gap > _ERRORS:
+        if self.effective_paths < FEWEST_PATHS:
+            return f"it rests on as much as {self.effective_paths:.0f} equally heavy paths, fewer than {FEWEST_PATHS:g}"
+        if self.largest_share > LARGEST_SHARE:
+            return f"a single path makes up {self.largest_share:.0%} of it, more than {LARGEST_SHARE:.0%}"
+        if self.half_gap > MOST_ERRORS:
             return f"its halves differ by {self.half_gap:.0f} standard errors"
         return None
 

@@ -1,6 +1,7 @@
 """A small job for tests of files and commands: a dozen steps, constant volatility, four segments a cohort.
 
-All its samples are small, so that every command works in chunks of one size and all share a handful of compiled programs.
+All its samples are small, so that on two cores or more every command works in chunks of one size and all share a handful of
+compiled programs.
 Its limit leaves room at the lowest margin allowed, so that the first certificate is granted whatever the noise.
 """
 
@@ -44,8 +45,8 @@ insolvency_probability = 0.1
 
 [simulation]
 step_s = 7200
-paths = 10_240
-optimiser_paths = 1024
+paths = 8_000
+optimiser_paths = 800
 seed = 7
 
 [frontier]
@@ -61,6 +62,14 @@ def write(folder: Path, text: str = TEXT) -> Path:
     path = folder / "small.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def assert_told(folder: Path, overrides: list[str], place: str, said: list[str]) -> None:
+    """The small job, spoilt by `overrides`, is refused with all that is to be `said` at `place`."""
+    problems = problems_of(write(folder), *overrides)
+    found = [problem.message for problem in problems if problem.place.endswith(f": {place}")]
+    assert found, f"nothing is said of {place}, but {problems}"
+    assert all(part in found[0] for part in said), f"found {found[0]!r}, which lacks some of {said}"
 
 
 def problems_of(path: Path, *overrides: str) -> list[Problem]:

@@ -28,6 +28,15 @@ def assert_close(value: float, standard_error: float, expected: float, *, resolu
     )
 
 
+def assert_recovered(value: float, standard_error: float, expected: float, *, largest_error: float) -> None:
+    """A fitted parameter is `expected` within five of its own standard errors, which are no larger than `largest_error`."""
+    assert 0 < standard_error <= largest_error, f"a standard error of {standard_error:.3g}, above {largest_error:.3g}"
+    gap = abs(value - expected)
+    assert gap < SIGMAS * standard_error, (
+        f"{value:.6g} is {gap / standard_error:.1f} standard errors from {expected:.6g}"
+    )
+
+
 def assert_law(samples: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray], *, resolution: float) -> None:
     """The samples have the continuous distribution function `cdf` (Kolmogorov and Smirnov); a gap of `resolution` between
     the true and the claimed distribution function would be seen."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import Answer, call
 from made_world import made_book, made_log, made_quotes
-from test_cli import Answer, call
 
 from calibrate.fits.feed import Feed
 

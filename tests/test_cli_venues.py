@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import call
+from command_line import call
 from test_proposal import AAVE, TOO_STRICT, run_folder
 
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import call
 from made_returns import BAR, candles_of_returns, garch_returns, student
 from scipy.stats import norm
 from statistical import assert_law, assert_mean
-from test_cli import call
 
 from calibrate.errors import UserError
 from calibrate.market import fit as fitting

@@ -1,7 +1,6 @@
 """The engine with everything switched on, against accounts followed one by one, difference quotients, and itself."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ from venues import EVERYTHING_ON, LONGS_AND_SHORTS, MINUTE, Case, TestBook, asse
 
 from calibrate import simulate as simulation
 from calibrate.errors import UserError
-from calibrate.gradient import check_gradients, moved
-from calibrate.simulate import METRIC_FIELDS, Outcome, simulate
+from calibrate.gradient import GradientCheck, check_gradients, moved
+from calibrate.policy import Parameters
+from calibrate.simulate import METRIC_FIELDS, Outcome, Scenario, simulate
 
 EVERYTHING = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 300)
 # The margin may rise by 10 and fall by 1 bps an hour; most paths meet both limits.
@@ -44,9 +44,16 @@ SAME = {"margin_mean": "initial_margin"} | {
 }  # fmt: skip
 
 
+def outcomes(case: Case, *, seed: int = 3, paths: int = 400) -> dict[str, np.ndarray]:
+    """All outcomes, in chunks of one size: tests of venues that differ in numbers alone share a compiled program."""
+    return simulate(
+        case.scenario(), case.parameters(), seed=seed, paths=paths, fields=Outcome._fields, chunk=400
+    ).values
+
+
 def worst_paths(case: Case, number: int = 12) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The paths on which most happens, and the engine's outcomes on them."""
-    values = simulate(case.scenario(), case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
+    values = outcomes(case)
     paths = np.sort(np.argsort(-values["distance"])[:number])
     return paths, {name: outcome[paths] for name, outcome in values.items()}
 
@@ -79,10 +86,10 @@ def test_a_planted_error_in_the_loss_is_seen_by_the_accounts() -> None:
     assert np.abs(wrong["bad_debt"] - accounts["bad_debt"]).max() > 2e-4
 
 
-@pytest.mark.parametrize("oracle", ["exact", "push"])
-def test_every_dollar_that_leaves_an_account_arrives_somewhere(oracle: str) -> None:
-    case = EVERYTHING.but(oracle=oracle)
-    v = simulate(case.scenario(), case.parameters(), seed=4, paths=500, fields=Outcome._fields).values
+@pytest.mark.parametrize("name", ["exact oracle, no re-check", "push oracle, keepers for profit, re-check"])
+def test_every_dollar_that_leaves_an_account_arrives_somewhere(name: str) -> None:
+    case = EVERYTHING.but(**VARIANTS[name])
+    v = outcomes(case, seed=4)
     closed_at_a_loss = v["bad_debt"] - v["open_deficit"]
     np.testing.assert_allclose(
         v["collateral_closed"] + v["pnl_closed"] + closed_at_a_loss, v["returned"] + v["penalty"], atol=1e-14
@@ -93,7 +100,7 @@ def test_every_dollar_that_leaves_an_account_arrives_somewhere(oracle: str) -> N
 
 
 def test_distance_is_positive_exactly_where_the_fund_is_exhausted() -> None:
-    v = simulate(EVERYTHING.scenario(), EVERYTHING.parameters(), seed=5, paths=4000).values
+    v = outcomes(EVERYTHING, seed=5, paths=4000)
     np.testing.assert_array_equal(v["distance"] > 0, v["socialised_loss"] > 1e-15)
     assert 100 < np.count_nonzero(v["distance"] > 0) < 3900
 
@@ -102,9 +109,17 @@ PARAMETERS = ("base_margin", "volatility_multiplier", "penalty", "volatility_sca
 SHORT = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 120)
 
 
-def test_derivatives_along_the_path_are_the_limit_of_difference_quotients() -> None:
-    case = SHORT.but(oracle="exact")
-    rows = check_gradients(case.scenario(), case.parameters(), PARAMETERS, seed=5, paths=2048, bump=1e-7)
+def checked(parameters: Parameters) -> list[GradientCheck]:
+    scenario = SHORT.but(oracle="exact").scenario()
+    return check_gradients(scenario, parameters, PARAMETERS, seed=5, paths=2048, bump=1e-7)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[GradientCheck]:
+    return checked(SHORT.parameters())
+
+
+def test_derivatives_along_the_path_are_the_limit_of_difference_quotients(rows: list[GradientCheck]) -> None:
     wrong = [row for row in rows if not row.agrees]
     assert not wrong
     closest = [abs(r.pathwise - r.finite_difference) / abs(r.pathwise) for r in rows if r.metric == "bad_debt"]
@@ -112,13 +127,13 @@ def test_derivatives_along_the_path_are_the_limit_of_difference_quotients() -> N
     assert min(abs(row.pathwise) for row in rows if row.metric == "bad_debt") > 1e-6, "every parameter should matter"
 
 
-def test_a_wrong_derivative_is_seen_by_the_check() -> None:
+def test_a_wrong_derivative_is_seen_by_the_check(rows: list[GradientCheck]) -> None:
     """The test of the test: a derivative taken at another margin."""
-    case = SHORT.but(oracle="exact")
-    scenario, parameters = case.scenario(), case.parameters()
-    elsewhere = moved(parameters, "base_margin", 2e-3)
-    here = check_gradients(scenario, parameters, ("base_margin",), seed=5, paths=1024, fields=("bad_debt",))[0]
-    there = check_gradients(scenario, elsewhere, ("base_margin",), seed=5, paths=1024, fields=("bad_debt",))[0]
+    elsewhere = checked(moved(SHORT.parameters(), "base_margin", 2e-3))
+    here, there = (
+        next(row for row in found if (row.metric, row.parameter) == ("bad_debt", "base_margin"))
+        for found in (rows, elsewhere)
+    )
     assert not here._replace(pathwise=there.pathwise).agrees
 
 
@@ -148,10 +163,7 @@ def test_with_all_weight_on_stress_the_margin_does_not_follow_the_forecast() -> 
 
 
 def test_stressed_volatility_without_weight_changes_nothing() -> None:
-    without, unused = (
-        simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
-        for case in (SHORT, SHORT.but(stressed_volatility=1.6))
-    )
+    without, unused = (outcomes(case) for case in (EVERYTHING, EVERYTHING.but(stressed_volatility=1.6)))
     for name in METRIC_FIELDS:
         np.testing.assert_allclose(unused[name], without[name], rtol=1e-12, atol=1e-15, err_msg=name)
 
@@ -159,17 +171,16 @@ def test_stressed_volatility_without_weight_changes_nothing() -> None:
 def test_limits_on_the_margin_that_nothing_reaches_are_none() -> None:
     met = EVERYTHING.but(**ANTI_PROCYCLICAL)
     free, unreached = (met.but(rise_per_year=rate, fall_per_year=rate) for rate in (np.inf, 1e6))
-    free, met, unreached = (
-        simulate(case.scenario(), case.parameters(), seed=3, paths=200).values for case in (free, met, unreached)
-    )
+    free, met, unreached = (outcomes(case) for case in (free, met, unreached))
     assert (met["margin_rise"] < 0.99 * free["margin_rise"]).mean() > 0.5, "the limits should matter"
     for name in METRIC_FIELDS:
         np.testing.assert_allclose(unreached[name], free[name], rtol=1e-12, atol=1e-15, err_msg=name)
 
 
 def test_a_margin_that_may_not_move_stays_where_it_started() -> None:
-    case = EVERYTHING.but(rise_per_year=0.0, fall_per_year=0.0)
-    v = simulate(case.scenario(), case.parameters(), seed=3, paths=200).values
+    v = outcomes(
+        EVERYTHING.but(**ANTI_PROCYCLICAL | {"stress_weight": 0.0, "rise_per_year": 0.0, "fall_per_year": 0.0})
+    )
     np.testing.assert_allclose(v["margin_rise"], 0.0, atol=1e-15)
     np.testing.assert_allclose(v["margin_peak_to_trough"], 1.0, rtol=1e-12)
     assert v["initial_margin"].std() > 0.1 * v["initial_margin"].mean(), "paths start at different volatilities"
@@ -277,20 +288,29 @@ def test_more_margin_never_means_more_bad_debt_when_keepers_are_not_limited() ->
 
 
 def test_one_program_serves_all_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changing numbers, seeds and delays (by a step) does not compile again."""
+    """Seeds, paths, policy, market, depth, the fund, the length of a step and of a delay may change: what is traced once is not
+    traced again. Another number of steps, which does need another program, shows that the count would see it."""
     traces = []
     traced = simulation.outcomes
     monkeypatch.setattr(simulation, "outcomes", lambda *arguments: traces.append(1) or traced(*arguments))
-    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 26)
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 26, np.float32)
     scenario, parameters = case.scenario(), case.parameters()
-    later = eqx.tree_at(lambda s: s.oracle.delay.steps, scenario, jnp.int32(2))
-    simulate(scenario, parameters, seed=1, paths=64)
+
+    def run(scenario: Scenario, parameters: Parameters, seed: int, paths: int | np.ndarray) -> None:
+        simulate(scenario, parameters, seed=seed, paths=paths, chunk=64, fields=("distance",))
+
+    run(scenario, parameters, 1, 64)
     assert len(traces) == 1
-    simulate(scenario, moved(parameters, "penalty", 0.001), seed=2, paths=64)
-    simulate(case.but(depth=0.2, fund=0.01).scenario(), parameters, seed=3, paths=np.arange(64) + 7)
-    simulate(later, parameters, seed=4, paths=64)
+    other = parameters.world._replace(depth_scale=np.float32(0.5) * parameters.world.depth_scale)
+    run(scenario, moved(parameters, "penalty", 0.001), 2, 130)
+    run(scenario, parameters._replace(world=other), 2**40, np.array([5, 2**33]))
+    for change in ({"base": 0.03}, {"depth": 0.2, "fund": 0.01}, {"volatility": 1.4}, {"step_years": MINUTE / 2}):
+        run(case.but(**change).scenario(), case.but(**change).parameters(), 3, np.arange(64) + 7)
+    run(eqx.tree_at(lambda s: s.oracle.delay.steps, scenario, jnp.int32(2)), parameters, 4, 64)
     assert len(traces) == 1
     assert jnp.asarray(1.0).dtype == jnp.float32, "double precision must not leak out"
+    run(Case(EVERYTHING_ON, LONGS_AND_SHORTS, 27, np.float32).scenario(), parameters, 1, 64)
+    assert len(traces) == 2
 
 
 def test_results_that_are_not_finite_are_refused() -> None:
@@ -298,24 +318,3 @@ def test_results_that_are_not_finite_are_refused() -> None:
     case = EVERYTHING.but(volatility=1e6)
     with pytest.raises(UserError, match="no finite number on some path"):
         simulate(case.scenario(), case.parameters(), seed=1, paths=32)
-
-
-def test_nothing_is_traced_again_when_only_numbers_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other seeds, policies, depths, volatilities and steps run in the same program; another number of steps does not."""
-    traces = []
-    original = simulation.outcomes
-    monkeypatch.setattr(simulation, "outcomes", lambda *given: (traces.append(1), original(*given))[1])
-    jax.clear_caches()
-    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 24, np.float32)
-
-    def run(of: Case, seed: int) -> None:
-        simulate(of.scenario(), of.parameters(), seed=seed, paths=64, chunk=64, fields=("distance",))
-
-    run(case, 1)
-    assert len(traces) == 1
-    for change in ({}, {"base": 0.03}, {"depth": 0.1}, {"volatility": 1.4}, {"step_years": MINUTE / 2}):
-        run(case.but(**change), 2)
-    assert len(traces) == 1
-    run(Case(EVERYTHING_ON, LONGS_AND_SHORTS, 25, np.float32), 1)
-    assert len(traces) == 2
-    jax.clear_caches()

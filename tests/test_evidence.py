@@ -2,26 +2,37 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import small_job
 
+from calibrate import pipeline
 from calibrate.errors import UserError
 from calibrate.evidence import compare_policies, recorded_job, verify
 from calibrate.job import load_job
 from calibrate.pipeline import run
 from calibrate.progress import Silent
-from calibrate.shipped import shipped_folder
 from calibrate.terminal import verification_verdict
+
+# The market of the small job, in a file of its own.
+MODEL = '[model]\nfamily = "constant"\n[parameters]\nvolatility = 1.0\ndrift = 0.0\n'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unreported() -> Iterator[None]:
+    """What is verified is in the record; figures and report take longer than the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "build_report", lambda folder: folder)
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run folder and the job that it came from, with a model file beside it."""
     folder = tmp_path_factory.mktemp("evidence")
-    shutil.copy(shipped_folder("models") / "eth-usd.toml", folder / "mine.toml")
+    (folder / "mine.toml").write_text(MODEL, encoding="utf-8")
     text = small_job.TEXT.replace("volatility = 1.0\n\n[oracle]", 'model = "mine.toml"\n\n[oracle]')
     job = small_job.write(folder, text.replace("insolvency_probability = 0.1", "insolvency_probability = 0.3"))
     result = run(load_job(job, ["simulation.seed=9"]), folder / "run", Silent())
@@ -158,3 +169,11 @@ def test_policies_are_compared_on_shared_paths(finished: tuple[Path, Path]) -> N
     same = compare_policies(folder, folder / "recommended.json", loaded, Silent())
     assert {row.verdict for row in same.rows} == {"not told apart"}
     assert {row.difference for row in same.rows} == {0.0}
+
+
+def test_policies_that_are_not_there_are_told_both_at_once(finished: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError) as raised:
+        compare_policies(Path("nowhere"), Path("neither.json"), load_job(finished[1]), Silent())
+    said = [str(problem) for problem in raised.value.problems]
+    assert [line.partition(":")[0] for line in said] == ["nowhere", "neither.json"]
+    assert all("expected a run folder, a recommended.json or the word `incumbent`" in line for line in said)

@@ -15,6 +15,7 @@ from made_returns import BAR, candles_of_returns, garch_returns, jump_returns, r
 from market_truth import diffusion, kou_jumps, merton_jumps
 from scipy.integrate import quad
 from scipy.stats import norm
+from statistical import assert_recovered
 
 from calibrate.market import fit as fitting
 from calibrate.market import targets
@@ -129,9 +130,8 @@ def fits():
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_a_fit_recovers_the_parameters_of_a_made_market(fits, family, name):
     estimate = fits(family)
-    error = estimate.standard_errors[name]
-    assert 0 < error <= LARGEST_ERROR[family][name]
-    assert abs(estimate.parameters[name] - TRUTH[family][name]) < 5 * error
+    found = estimate.parameters[name], estimate.standard_errors[name]
+    assert_recovered(*found, TRUTH[family][name], largest_error=LARGEST_ERROR[family][name])
 
 
 def test_residuals_of_filtered_history_are_the_innovations(fits):

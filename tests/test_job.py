@@ -61,7 +61,7 @@ MISTAKES = {
     ),
     "a limit that no plain path can show": (
         ["simulation.sampling=plain", "constraints.insolvency_probability=1e-5"],
-        "constraints.insolvency_probability", ["10,240 plainly drawn paths", "at least 299,572"],
+        "constraints.insolvency_probability", ["8,000 plainly drawn paths", "at least 299,572"],
     ),
     "shares of some scenarios only": (
         ["scenarios=[{name='a',share=0.2,liquidity={depth_usd=1e6}},{name='b',liquidity={depth_usd=2e6}}]"],
@@ -152,7 +152,7 @@ MISTAKES = {
         ["policy.base_margin_bps=0", "policy.volatility_multiplier=0"], "policy", ["no margin at all", "raise"],
     ),
     "optimiser takes too many": (
-        ["simulation.optimiser_paths=1e6"], "simulation", ["1,000,000", "10,240", "at least ten times"],
+        ["simulation.optimiser_paths=1e6"], "simulation", ["1,000,000", "8,000", "at least ten times"],
     ),
     "too many steps": (["simulation.step_s=1e-3"], "simulation", ["8.64e+07 steps", "expected 2 to 1,000,000"]),
     "too few steps": (["simulation.step_s=1e9"], "simulation", ["8.64e-05 steps", "expected 2 to 1,000,000"]),

@@ -120,11 +120,7 @@ MISTAKES: dict[str, tuple[list[str], str, list[str]]] = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_its_place_and_what_to_do(tmp_path: Path, name: str) -> None:
-    overrides, place, said = MISTAKES[name]
-    problems = problems_of(small_job.write(tmp_path), *overrides)
-    found = [problem.message for problem in problems if problem.place.endswith(f": {place}")]
-    assert found, problems
-    assert all(part in found[0] for part in said), found
+    small_job.assert_told(tmp_path, *MISTAKES[name])
 
 
 def test_mistakes_in_the_events_of_a_scenario_are_told_too(tmp_path: Path) -> None:

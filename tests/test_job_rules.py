@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_job
-from small_job import problems_of
 
 from calibrate.assemble import assemble
 from calibrate.job import load_job
@@ -88,11 +87,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_its_place_and_what_to_do(tmp_path: Path, name: str) -> None:
-    overrides, place, said = MISTAKES[name]
-    problems = problems_of(small_job.write(tmp_path), *overrides)
-    found = [problem.message for problem in problems if problem.place.endswith(f": {place}")]
-    assert found, problems
-    assert all(part in found[0] for part in said), found
+    small_job.assert_told(tmp_path, *MISTAKES[name])
 
 
 def test_dollars_and_seconds_become_shares_and_years(tmp_path: Path) -> None:

@@ -396,6 +396,23 @@ def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
     np.testing.assert_allclose(again[0] - found.solution.point[0], predicted, rtol=0.25)
 
 
+def test_how_far_the_margin_swings_is_limited_above_one() -> None:
+    """Its highest over its lowest is at least one, so that a limit of 1.06 leaves room for 0.06, of which shares are aimed at: a
+    tenth less of 1.06 itself no margin could keep. Both limits are nearly used up: the search ends on what binds, and fresh
+    paths are met along a line that leads somewhere."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 60, np.float32)
+    free = (FreeParameter("base_margin", 0.002, 0.2), FreeParameter("volatility_multiplier", 0.1, 8.0))
+    swing = constraint_of("margin_peak_to_trough", 1.06, 0.99)
+    problem = Problem(case.scenario(), case.parameters(), free, (InsolvencyProbability(2e-2), swing), 0.0)
+    found = recommend(problem, Effort(optimiser_paths=4000, paths=40_000, seed=6, confidence=0.95), Silent())
+    assert found.status == "certified"
+    assert found.certificate is not None
+    insolvent, swings = found.certificate.holdings
+    assert 0.75 < insolvent.upper / insolvent.limit <= 1
+    assert swings.limit == 1.06
+    assert 1 < swings.estimate.value <= swings.upper <= swings.limit
+
+
 # --- several scenarios ----------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_job
+from own_markets import OWN
 from test_presets import JOB
 
 from calibrate import plan
@@ -21,15 +22,6 @@ from calibrate.oracle import ExactOracle
 from calibrate.presets import load_preset, rules_of, shipped_presets
 from calibrate.simulate import simulate
 
-# Values of one's own, where a venue has rules alone: those of no real market.
-OWN = {
-    "aave-v4": "asset='X', collateral_factor_bps=8_000, max_liquidation_bonus_bps=10_500, target_health_bps=10_500",
-    "crvusd": "market='X', a=100, bands=10, loan_discount_bps=900, liquidation_discount_bps=600",
-    "euler-v2": "collateral='X', borrow_ltv_bps=8_000, liquidation_ltv_bps=8_500, max_liquidation_discount_bps=1_500, "
-    "ramp_duration_s=0",
-    "velocity": "market_index=0, margin_ratio_initial=500, margin_ratio_maintenance=300, liquidator_fee=10_000, "
-    "if_liquidation_fee=10_000",
-}
 # A rule of the job's [venue] and where the engine has it.
 PARTS = {"close": "close", "close_cap": "cap", "incentive": "incentive", "trigger": "trigger", "auction": "auction",
          "backstop": "backstop", "guards": "guards", "size_add_on": "schedule", "open_interest_add_on": "schedule"}  # fmt: skip

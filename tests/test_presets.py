@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import small_job
+from own_markets import OWN
 
 from calibrate.assemble import assemble
 from calibrate.errors import UserError
@@ -21,7 +22,6 @@ JOB = TEXT.replace("[venue]\n", '[venue]\npreset = "hyperliquid:ETH"\n')
 JOB = (
     JOB[: JOB.index("[policy]")] + "[policy]\nbase_margin_bps = { free = true }\n\n" + JOB[JOB.index("[constraints]") :]
 )
-RULES_ALONE = ("aave-v4", "crvusd", "euler-v2", "velocity")
 
 
 def job(folder: Path, *overrides: str) -> Any:
@@ -63,7 +63,7 @@ def test_the_job_goes_first(tmp_path: Path) -> None:
     assert len(loaded.preset.native.tiers) == 1
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_presets() if name not in RULES_ALONE])
+@pytest.mark.parametrize("name", [name for name in shipped_presets() if name not in OWN])
 def test_every_market_makes_a_job(name: str, tmp_path: Path) -> None:
     loaded = job(tmp_path, f"venue.preset={name}")
     assert loaded.preset.name == name
@@ -73,7 +73,7 @@ def test_every_market_makes_a_job(name: str, tmp_path: Path) -> None:
         assert (one is None and other is None) or float(one) == pytest.approx(float(other), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_presets() if name not in RULES_ALONE])
+@pytest.mark.parametrize("name", [name for name in shipped_presets() if name not in OWN])
 def test_usual_bounds_keep_the_venues_rules(name: str, tmp_path: Path) -> None:
     """All parameters that a market may free are freed at once, without bounds of the job's own."""
     free = job(tmp_path, f"venue.preset={name}").preset.native.free
@@ -209,7 +209,7 @@ def test_every_preset_is_shown_in_words_and_numbers(name: str) -> None:
     assert len(lines) < 75
     for heading in ("rules", "in force", "not simulated", "how it is changed", "sources"):
         assert f"\n{heading}" in text
-    assert ("worked out" in text) == (name not in RULES_ALONE)
+    assert ("worked out" in text) == (name not in OWN)
     # Long addresses apart, lines fit a screen.
     assert all(len(line) <= 112 or "https://" in line for line in lines)
 

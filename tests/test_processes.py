@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_job
-from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
 import calibrate.simulate as engine
 from calibrate.errors import UserError
-from calibrate.simulate import simulate
 from calibrate.spread import _packed, _unpacked, in_order
 from calibrate.together import Asked, _less_the_number
 
@@ -82,35 +80,6 @@ def test_what_is_exchanged_arrives_to_the_bit() -> None:
     again = _unpacked(_packed(pieces))
     assert [piece.values["x"].tolist() for piece in again] == [[0, 1, 2], [0]]
     assert _unpacked(_packed([])) == []
-
-
-# --- programs -------------------------------------------------------------------------------------------------------------
-
-
-def test_other_numbers_need_no_other_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Policy, market, depth, seed and paths may change: what is traced once is not traced again. Another number of steps, which
-    does need another program, shows that the count would see it."""
-    traced = []
-    outcomes = engine.outcomes
-    monkeypatch.setattr(engine, "outcomes", lambda *asked: traced.append(1) or outcomes(*asked))
-    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 14, np.float32)
-    scenario, parameters = case.scenario(), case.parameters()
-    fields = ("distance",)
-    simulate(scenario, parameters, seed=1, paths=64, chunk=64, fields=fields)
-    first = len(traced)
-    assert first > 0
-    policy = parameters.policy._replace(base_margin=parameters.policy.base_margin * np.float32(1.5))
-    world = parameters.world._replace(depth_scale=np.float32(0.5) * parameters.world.depth_scale)
-    for seed, paths in ((2, 64), (2**40, 130)):
-        simulate(scenario, parameters._replace(policy=policy), seed=seed, paths=paths, chunk=64, fields=fields)
-        simulate(
-            scenario, parameters._replace(world=world), seed=seed, paths=np.array([5, 2**33]), chunk=64, fields=fields
-        )
-    simulate(case.but(volatility=1.3).scenario(), parameters, seed=1, paths=64, chunk=64, fields=fields)
-    assert len(traced) == first
-    longer = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 15, np.float32)
-    simulate(longer.scenario(), parameters, seed=1, paths=64, chunk=64, fields=fields)
-    assert len(traced) > first
 
 
 # --- real processes -------------------------------------------------------------------------------------------------------

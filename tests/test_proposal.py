@@ -107,7 +107,7 @@ def test_the_memo_tells_what_why_and_on_what_grounds(hyperliquid: tuple[Path, Ex
         "# Hyperliquid: SMALL \\| job",
         "| `tiers.0.max_leverage` | 25 | 16 |",
         f"Highest leverage goes from 18.2{TIMES} to 21.3{TIMES}",  # of the made-up metrics
-        "10,240 paths",
+        "8,000 paths",
         "Not simulated: tiers: every position",
         "`margin_table.json`",
         "hyperliquid.gitbook.io",

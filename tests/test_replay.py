@@ -1,17 +1,16 @@
 """A job that replays a history: its window, its market, its figures, what the command writes, and what it refuses."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_job
+from command_line import call
 
 from calibrate.assemble import assemble
 from calibrate.assemble_replay import history_of, notes_on_replay
-from calibrate.cli import main
 from calibrate.course import course
 from calibrate.data.history import read_market
 from calibrate.errors import UserError
@@ -192,22 +191,8 @@ def test_accounts_and_depth_are_those_of_the_jobs_own_market(assembled, tmp_path
 
 # --- the command ----------------------------------------------------------------------------------------------------------
 
-Call = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["calibrate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
-
-
-def test_a_replay_writes_a_picture_a_table_and_metrics(call: Call, tmp_path: Path) -> None:
+def test_a_replay_writes_a_picture_a_table_and_metrics(tmp_path: Path) -> None:
     bars = tmp_path / "crash.csv"
     table().assign(symbol="ETH").to_csv(bars, index=False)
     job, folder = small_job.write(tmp_path), tmp_path / "out"
@@ -245,7 +230,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_the_command_cannot_replay_is_told(call: Call, tmp_path: Path, name: str) -> None:
+def test_what_the_command_cannot_replay_is_told(tmp_path: Path, name: str) -> None:
     arguments, said = WRONG[name]
     code, out, err = call("simulate", small_job.write(tmp_path), *arguments)
     assert (code, out) == (2, "")

@@ -2,16 +2,15 @@
 and what the command writes and refuses."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_job
+from command_line import call
 
 from calibrate.assemble import assemble
-from calibrate.cli import main
 from calibrate.data.candles import read_candles
 from calibrate.data.starts import Starts, starts_of
 from calibrate.errors import UserError
@@ -183,22 +182,8 @@ def test_what_a_history_cannot_tell_is_said() -> None:
 
 # --- the command ----------------------------------------------------------------------------------------------------------
 
-Call = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["calibrate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
-
-
-def test_the_command_writes_a_row_a_start_and_tells_the_worst(call: Call, tmp_path: Path) -> None:
+def test_the_command_writes_a_row_a_start_and_tells_the_worst(tmp_path: Path) -> None:
     bars, folder = tmp_path / "bars.csv", tmp_path / "out"
     made().drop(index=[30]).to_csv(bars, index=False)
     asked = ("--market", f"replay:{bars}", "--every-hours", 12, "--set", "simulation.paths=1024",
@@ -239,7 +224,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_the_command_cannot_do_is_told_and_nothing_is_left_behind(call: Call, tmp_path: Path, name: str) -> None:
+def test_what_the_command_cannot_do_is_told_and_nothing_is_left_behind(tmp_path: Path, name: str) -> None:
     arguments, said = WRONG[name]
     made().to_csv(tmp_path / "bars.csv", index=False)
     place = tmp_path / "bars.csv"

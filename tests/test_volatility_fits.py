@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from made_returns import BAR, candles_of_returns, candles_of_stretches
 from scipy.stats import gamma, nbinom, norm
-from statistical import assert_mean
+from statistical import assert_mean, assert_recovered
 
 from calibrate.data.candles import Candles
 from calibrate.market import targets
@@ -107,9 +107,8 @@ def fits(made):
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_a_fit_recovers_the_parameters_of_a_made_market(fits, family, name):
     estimate = fits(family)
-    error = estimate.standard_errors[name]
-    assert 0 < error <= LARGEST_ERROR[family][name]
-    assert abs(estimate.parameters[name] - TRUTH[family][name]) < 5 * error
+    found = estimate.parameters[name], estimate.standard_errors[name]
+    assert_recovered(*found, TRUTH[family][name], largest_error=LARGEST_ERROR[family][name])
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
