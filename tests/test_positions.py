@@ -166,7 +166,11 @@ def test_columns_that_lack_are_told_at_once(content: str, expected: list[str], t
         (GOOD.head(0), "positions.parquet", "found a header but no rows; expected one entry a row"),
         ("", "positions.csv", "found an empty file; expected a table of positions"),
         (b"\xff\xfe\x00\x01", "positions.csv", "not a table ("),
-        (HEADER + "long,1,1\nlong,1,1,1\n", "positions.csv", "not a table (found 4 fields in row 2, 3 in the first line"),
+        (
+            HEADER + "long,1,1\nlong,1,1,1\n",
+            "positions.csv",
+            "not a table (found 4 fields in row 2, 3 in the first line",
+        ),
         (HEADER + "long,1,1,1\n", "positions.csv", "not a table (found 4 fields in row 1, 3 in the first line"),
         (HEADER + 'long,"1,000",10\n', "positions.csv", "not a table (found numbers such as 1,000, in which the comma"),
         ("long,1,1\nshort,1,1\n", "positions.csv", "columns: found "),
