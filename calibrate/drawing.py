@@ -78,6 +78,7 @@ def clock(field: str, title: str, form: str, *, ticks: int, last: bool) -> alt.X
         tickCount=ticks,
         grid=True,
         labelOverlap=True,
+        labelSeparation=12,
     )
     return alt.X(f"{field}:T", axis=axis, scale=alt.Scale(type="utc"))
 

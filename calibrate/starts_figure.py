@@ -42,8 +42,9 @@ def _panel(
     axis = alt.Axis(title=title, tickCount=4, minExtent=44)
     shape = alt.Shape("fate:N", scale=alt.Scale(domain=list(_KINDS), range=list(_KINDS.values())), legend=None)
     stroke = alt.condition(alt.datum.fate == "insolvent", alt.value(INK), alt.value(colour))
-    points = base.mark_point(size=26, filled=True, color=colour, opacity=0.85).encode(
-        y=alt.Y(f"{column}:Q", axis=axis), shape=shape, stroke=stroke
+    size = alt.condition(alt.datum.fate == "insolvent", alt.value(70), alt.value(26))
+    points = base.mark_point(filled=True, color=colour, opacity=0.85, strokeWidth=1).encode(
+        y=alt.Y(f"{column}:Q", axis=axis), shape=shape, stroke=stroke, size=size
     )
     bands = base.mark_rule(color=colour, opacity=0.4, strokeWidth=1.6).encode(
         y=alt.Y(f"{column}_low:Q", axis=axis), y2=f"{column}_high:Q"
