@@ -2,8 +2,9 @@
 
 That logarithm is twice log-volatility plus white noise (Harvey, Ruiz and Shephard 1994), so its spectrum tells one law of
 log-volatility from another. Each law is fitted to the bars before a date by Whittle's likelihood (1953) and scored by the same on
-those after it. Rough volatility (Gatheral, Jaisson and Rosenbaum 2018) comes as its Markovian lift: factors whose rates are a geometric
-sequence and whose weights follow the kernel `t^(H - 1/2)`, all driven by one Brownian motion (Abi Jaber and El Euch 2019).
+those after it. Rough volatility (Gatheral, Jaisson and Rosenbaum 2018) comes as its Markovian lift: factors whose rates are a
+geometric sequence and whose weights follow the kernel `t^(H - 1/2)`, all driven by one Brownian motion (Abi Jaber and El Euch
+2019).
 
     python benchmarks/roughness.py candles.parquet 2022-01-01
 """
