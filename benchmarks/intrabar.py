@@ -37,7 +37,7 @@ def aggregated(candles: Candles, minutes: int) -> pd.DataFrame:
 def main(job: Path, market: str, days: list[str]) -> None:
     file, _, symbol = market.partition(":")
     candles = read_market(Path(file), symbol or None)
-    print("| day | bars | liquidated, % | bad debt, % | user cost, % | insolvent ways, % |")
+    print("| day | bars | positions liquidated, % | bad debt, % | user cost, % | insolvent ways, % |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for minutes in MINUTES:

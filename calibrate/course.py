@@ -28,7 +28,8 @@ MOST_POINTS = 600
 class Course(NamedTuple):
     """What stood at evenly spaced moments, the last of them the horizon: price relative to the start, and its lowest and highest
     since the moment before; maintenance margin; and, counted from the start and as shares of initial open interest, what was
-    liquidated, bad debt with the deficits of accounts open at that moment, and what liquidated users paid."""
+    liquidated (at the prices at which it was closed, as in metrics), bad debt with the deficits of accounts open at that moment,
+    and what liquidated users paid."""
 
     price: Float[Array, "point path"]
     lowest: Float[Array, "point path"]
@@ -76,6 +77,6 @@ def _course(scenario: Scenario, parameters: Parameters, seed: Seed, ids: PathIds
         (state, lowest, highest), _ = lax.scan(one, (state, state.mid, state.mid), steps)
         now = finish(scenario, parameters, scale, state)
         cost = now.penalty + now.slippage
-        return state, Course(state.mid, lowest, highest, state.margin, now.liquidated_share, now.bad_debt, cost)
+        return state, Course(state.mid, lowest, highest, state.margin, now.liquidated, now.bad_debt, cost)
 
     return lax.scan(to_point, first, jnp.arange(scenario.steps // every))[1]

@@ -68,6 +68,21 @@ def log_ticks(domain: tuple[float, float]) -> list[float]:
     ]
 
 
+def clock(field: str, title: str, form: str, *, ticks: int, last: bool) -> alt.X:
+    """The time axis in UTC of panels that stand one above the other, of which only the last says what it shows."""
+    axis = alt.Axis(
+        title=title if last else None,
+        labels=last,
+        ticks=last,
+        format=form,
+        tickCount=ticks,
+        grid=True,
+        labelOverlap=True,
+        labelSeparation=12,
+    )
+    return alt.X(f"{field}:T", axis=axis, scale=alt.Scale(type="utc"))
+
+
 def padded(values: Iterable[float], share: float) -> tuple[float, float]:
     """The range of the values with a margin on both sides; never empty."""
     finite = [value for value in values if math.isfinite(value)] or [0.0]

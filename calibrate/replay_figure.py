@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from calibrate.course import Course
-from calibrate.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, layered, styled
+from calibrate.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, WIDTH, clock, layered, styled
 
 BAND = (0.05, 0.95)
 _HEIGHT = 130.0
@@ -67,15 +67,6 @@ def _panel(
     last: bool = False,
 ) -> alt.LayerChart:
     rows = pd.concat([_rows(table, *one, 100.0 if percent else 1.0, names or {}) for one in series])
-    clock = alt.Axis(
-        title="UTC" if last else None,
-        labels=last,
-        ticks=last,
-        format="%d %b %H:%M",
-        tickCount=8,
-        grid=True,
-        labelOverlap=True,
-    )
     shared: dict[str, Any] = {
         "scale": alt.Scale(zero=zero, nice=True),
         "axis": alt.Axis(title=title, tickCount=4, minExtent=44),
@@ -87,7 +78,7 @@ def _panel(
         else None
     )
     colour = alt.Color("what:N", scale=alt.Scale(domain=kinds, range=[one[1] for one in series]), legend=legend)
-    base = alt.Chart(rows).encode(x=alt.X("moment:T", axis=clock, scale=alt.Scale(type="utc")), color=colour)
+    base = alt.Chart(rows).encode(x=clock("moment", "UTC", "%d %b %H:%M", ticks=8, last=last), color=colour)
     band = base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **shared), y2="high:Q")
     line = base.mark_line(strokeWidth=1.6).encode(y=alt.Y("middle:Q", **shared))
     return layered([band, line], WIDTH, _HEIGHT)

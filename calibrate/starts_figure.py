@@ -7,7 +7,7 @@ which the fund was not enough on most ways are diamonds.
 import altair as alt
 import pandas as pd
 
-from calibrate.drawing import BLUE, GREEN, INK, VERMILLION, WIDTH, layered, styled
+from calibrate.drawing import BLUE, GREEN, INK, VERMILLION, WIDTH, clock, layered, styled
 
 _HEIGHT = 140.0
 _KINDS = {"solvent": "circle", "insolvent": "diamond"}
@@ -38,20 +38,13 @@ def starts_chart(table: pd.DataFrame, name: str, history: str, paths: int) -> al
 def _panel(
     shown: pd.DataFrame, column: str, title: str, colour: str, *, band: bool = False, last: bool = False
 ) -> alt.LayerChart:
-    clock = alt.Axis(
-        title="start of the window, UTC" if last else None,
-        labels=last,
-        ticks=last,
-        format="%d %b %Y",
-        tickCount=6,
-        labelOverlap=True,
-    )
-    base = alt.Chart(shown).encode(x=alt.X("moment:T", axis=clock, scale=alt.Scale(type="utc")))
+    base = alt.Chart(shown).encode(x=clock("moment", "start of the window, UTC", "%d %b %Y", ticks=6, last=last))
     axis = alt.Axis(title=title, tickCount=4, minExtent=44)
     shape = alt.Shape("fate:N", scale=alt.Scale(domain=list(_KINDS), range=list(_KINDS.values())), legend=None)
     stroke = alt.condition(alt.datum.fate == "insolvent", alt.value(INK), alt.value(colour))
-    points = base.mark_point(size=26, filled=True, color=colour, opacity=0.85).encode(
-        y=alt.Y(f"{column}:Q", axis=axis), shape=shape, stroke=stroke
+    size = alt.condition(alt.datum.fate == "insolvent", alt.value(70), alt.value(26))
+    points = base.mark_point(filled=True, color=colour, opacity=0.85, strokeWidth=1).encode(
+        y=alt.Y(f"{column}:Q", axis=axis), shape=shape, stroke=stroke, size=size
     )
     bands = base.mark_rule(color=colour, opacity=0.4, strokeWidth=1.6).encode(
         y=alt.Y(f"{column}_low:Q", axis=axis), y2=f"{column}_high:Q"

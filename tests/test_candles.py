@@ -79,7 +79,7 @@ PROBLEMS = {
     "no time column": (without_columns("ts"), ["missing ts", "timestamp"]),
     "no number": (
         changed(7, "close", ""),
-        ["column close, row 8 (2021-01-01T07:00:00Z)", "nan", "a number in each row"],
+        ["column close, row 8 (2021-01-01T07:00:00Z)", "found nothing (an empty field", "a number in each row"],
     ),
     "text": (changed(7, "low", "n/a?"), ["column low, row 8", "'n/a?'"]),
     "infinite": (changed(7, "high", "inf"), ["column high, row 8", "inf"]),
@@ -136,7 +136,14 @@ def test_all_problems_of_a_file_come_in_one_message(tmp_path):
     ):
         table = spoil(table)
     message = message_of(write(table, tmp_path / "candles.csv"), minimum_bars=1000)
-    for part in ("nan", "a price of 0", "high 1 below", "earlier", "1 gaps with 1 missing", "at least 1000"):
+    for part in (
+        "found nothing (an empty field",
+        "a price of 0",
+        "high 1 below",
+        "earlier",
+        "1 gaps with 1 missing",
+        "at least 1000",
+    ):
         assert part in message
     assert len(message.splitlines()) == 6
 

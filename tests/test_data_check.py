@@ -120,6 +120,13 @@ def test_a_last_bar_that_is_open_is_suspected(tmp_path: Path, newest_first: bool
     assert "where 95 % of the 100 bars before have" in checked(tmp_path, frame.iloc[order]).findings[0].found
 
 
+def test_bars_that_are_still_to_come_are_suspected_of_a_local_clock(tmp_path: Path) -> None:
+    found = check_candles(written(tmp_path, table()), now_ms=START_MS + (BARS - 7.5) * HOUR_MS)
+    assert kinds(found)["in the future"] == ("suspicion", 8)
+    assert "last bar open" not in kinds(found)
+    assert f"row {BARS - 7} " in found.findings[0].place
+
+
 def test_rows_that_repeat_and_rows_that_contradict_are_told_apart(tmp_path: Path) -> None:
     frame = table()
     other = frame.iloc[30:32].assign(close=frame["low"].iloc[30:32], volume=0.25)

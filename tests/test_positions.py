@@ -68,8 +68,9 @@ def test_csv_and_parquet_hold_the_same_positions(name: str, tmp_path: Path) -> N
         "\ufeffside,notional_usd,collateral_usd\r\nlong,1,2\r\nshort,3,4\r\n",
         "account,collateral_usd,side,notional_usd\na,2,long,1\nb,4,short,3\n",
         "side,notional_usd,collateral_usd\nlong,1,2\n\nshort,3,4\n,,\n",
+        "# exported\nside;notional_usd;collateral_usd\nlong;1,0;2,0\nshort;3,0;4,0\n",
     ],
-    ids=["spaces and capitals", "byte order mark", "other columns", "empty rows"],
+    ids=["spaces and capitals", "byte order mark", "other columns", "empty rows", "another dialect"],
 )
 def test_harmless_differences_are_accepted(content: str, tmp_path: Path) -> None:
     positions = read_positions(write(tmp_path, content))
@@ -91,18 +92,17 @@ def test_categories_integers_and_decimals_are_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ("long,100,10\nshort,50,-5\n", "collateral_usd, row 3: found -5; expected a number above 0"),
-        ("long,100,0\n", "collateral_usd, row 2: found 0; expected a number above 0"),
-        ("long,-100,10\n", "notional_usd, row 2: found -100; expected a number above 0"),
-        ("long,inf,10\n", "notional_usd, row 2: found inf; expected a number above 0"),
-        ("long,100,10\nlong,nan,10\n", "notional_usd, row 3: found nan; expected a number above 0"),
-        ("long,100,\n", "collateral_usd, row 2: found nan; expected a number above 0"),
-        ('long,"1,000",10\n', "notional_usd, row 2: found 1,000; expected a number above 0"),
-        ("long,100,10\nbuy,100,10\n", 'side, row 3: found buy; expected "long" or "short"'),
-        (",100,10\n", 'side, row 2: found nan; expected "long" or "short"'),
-        ("1,100,10\n", 'side, row 2: found 1; expected "long" or "short"'),
-        ("long,1,-1\nlong,1,1\nlong,1,-2\n", "collateral_usd, row 2: found -1; expected a number above 0 (2 rows are"),
-        ("long,100,10\n\n\nlong,100,-10\n", "collateral_usd, row 5: found -10.0; expected a number above 0"),
+        ("long,100,10\nshort,50,-5\n", "collateral_usd, row 2: found -5; expected a number above 0"),
+        ("long,100,0\n", "collateral_usd, row 1: found 0; expected a number above 0"),
+        ("long,-100,10\n", "notional_usd, row 1: found -100; expected a number above 0"),
+        ("long,inf,10\n", "notional_usd, row 1: found inf; expected a number above 0"),
+        ("long,100,10\nlong,nan,10\n", "notional_usd, row 2: found nan; expected a number above 0"),
+        ("long,100,\n", "collateral_usd, row 1: found nothing; expected a number above 0"),
+        ("long,100,10\nbuy,100,10\n", 'side, row 2: found buy; expected "long" or "short"'),
+        (",100,10\n", 'side, row 1: found nothing; expected "long" or "short"'),
+        ("1,100,10\n", 'side, row 1: found 1; expected "long" or "short"'),
+        ("long,1,-1\nlong,1,1\nlong,1,-2\n", "collateral_usd, row 1: found -1 (the first of 2 such rows); expected a"),
+        ("long,100,10\n\n\nlong,100,-10\n", "collateral_usd, row 4: found -10; expected a number above 0"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_row(rows: str, expected: str, tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_wrong_value_is_told_with_its_row(rows: str, expected: str, tmp_path: 
 def test_all_wrong_columns_are_told_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, HEADER + "long,100,-10\nup,nan,5\nshort,50,5\n,-3,1\nlong,abc,-1\n")
     assert problems_of(path) == [
-        'side, row 3: found up; expected "long" or "short" (2 rows are like this)',
-        "notional_usd, row 3: found nan; expected a number above 0 (3 rows are like this)",
-        "collateral_usd, row 2: found -10; expected a number above 0 (2 rows are like this)",
+        'side, row 2: found up (the first of 2 such rows); expected "long" or "short"; mend or remove these rows',
+        "notional_usd, row 2: found nan (the first of 3 such rows); expected a number above 0; mend or remove these rows",
+        "collateral_usd, row 1: found -10 (the first of 2 such rows); expected a number above 0; mend or remove these rows",
     ]
 
 
@@ -123,32 +123,58 @@ def test_all_wrong_columns_are_told_at_once(tmp_path: Path) -> None:
 def test_a_missing_number_is_refused_whatever_the_column_is_made_of(kind: str, tmp_path: Path) -> None:
     table = GOOD.assign(notional_usd=pd.Series([1.0, None, 2.0], dtype=kind))
     (problem,) = problems_of(write(tmp_path, table, "positions.parquet"))
-    assert problem.startswith("notional_usd, row 2: found ")
+    assert problem.startswith("notional_usd, row 2: found nothing; expected a number above 0")
+
+
+def test_a_missing_side_is_refused_where_sides_are_categories(tmp_path: Path) -> None:
+    table = GOOD.assign(side=pd.Categorical(["long", None, "short"]))
+    (problem,) = problems_of(write(tmp_path, table, "positions.parquet"))
+    assert problem.startswith('side, row 2: found nothing; expected "long" or "short"')
+
+
+SIDE = 'expected the side ("long" or "short"), in a column called side'
+NOTIONAL = "expected the notional in USD, in a column called notional_usd"
+COLLATERAL = "expected the collateral in USD, in a column called collateral_usd"
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("side,notional_usd\nlong,3\n", ["collateral_usd: column is missing"]),
-        ("a,b\nlong,3\n", [f"{column}: column is missing" for column in ("side", "notional_usd", "collateral_usd")]),
-        ("side,notional_usd,collateral_usd,Side\nlong,1,1,short\n", ["side: 2 columns of this name"]),
+        ("side,notional_usd\nlong,3\n", [f"columns: found side, notional_usd; {COLLATERAL}"]),
+        ("a,b\nlong,3\n", [f"columns: found a, b; {said}" for said in (SIDE, NOTIONAL, COLLATERAL)]),
+        (
+            "side,notional,collateral_usd\nlong,3,1\n",
+            [
+                f"columns: found side, notional, collateral_usd; {NOTIONAL}"
+                "; did you mean notional to be called notional_usd?"
+            ],
+        ),
+        (
+            "side,notional_usd,collateral_usd,Side\nlong,1,1,short\n",
+            ["columns: found Side more than once; expected each once"],
+        ),
     ],
 )
 def test_columns_that_lack_are_told_at_once(content: str, expected: list[str], tmp_path: Path) -> None:
-    found = problems_of(write(tmp_path, content))
-    assert found == [f"{text}; expected one each of side, notional_usd, collateral_usd" for text in expected]
+    assert problems_of(write(tmp_path, content)) == expected
 
 
 @pytest.mark.parametrize(
     ("content", "name", "expected"),
     [
-        (HEADER, "positions.csv", "has no rows; expected one position a row"),
-        (GOOD.head(0), "positions.parquet", "has no rows; expected one position a row"),
-        ("", "positions.csv", "is not a table (No columns to parse from file); expected CSV or Parquet"),
-        (b"\xff\xfe\x00\x01", "positions.csv", "is not a table ("),
-        (HEADER + "long,1,1\nlong,1,1,1\n", "positions.csv", "is not a table ("),
-        (HEADER + "long,1,1,1\n", "positions.csv", "has rows with more fields than the header"),
-        ("no parquet", "positions.parquet", "is not a table ("),
+        (HEADER, "positions.csv", "found a header but no rows; expected one entry a row"),
+        (GOOD.head(0), "positions.parquet", "found a header but no rows; expected one entry a row"),
+        ("", "positions.csv", "found an empty file; expected a table of positions"),
+        (b"\xff\xfe\x00\x01", "positions.csv", "not a table ("),
+        (
+            HEADER + "long,1,1\nlong,1,1,1\n",
+            "positions.csv",
+            "not a table (found 4 fields in row 2, 3 in the first line",
+        ),
+        (HEADER + "long,1,1,1\n", "positions.csv", "not a table (found 4 fields in row 1, 3 in the first line"),
+        (HEADER + 'long,"1,000",10\n', "positions.csv", "not a table (found numbers such as 1,000, in which the comma"),
+        ("long,1,1\nshort,1,1\n", "positions.csv", "columns: found "),
+        ("no parquet", "positions.parquet", "not a table (found a single column); expected a table of positions"),
     ],
 )
 def test_what_is_no_table_of_positions_is_a_users_error(
@@ -161,7 +187,7 @@ def test_what_is_no_table_of_positions_is_a_users_error(
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere.parquet", ""])
 def test_a_table_that_cannot_be_read_is_a_users_error(name: str, tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path / name)
-    assert problem.startswith("cannot be read (")
+    assert problem.startswith("cannot read the file (")
 
 
 # --- the book that comes of it --------------------------------------------------------------------------------------------

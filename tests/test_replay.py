@@ -171,7 +171,7 @@ def test_the_course_ends_at_the_outcome(assembled, sample) -> None:
     seen = course(assembled.scenario, assembled.incumbent, seed=3, paths=512)
     assert seen.price.shape == (STEPS, 512)
     values = {name: values[:512] for name, values in sample.values.items()}
-    np.testing.assert_allclose(seen.liquidated[-1], values["liquidated_share"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(seen.liquidated[-1], values["liquidated"], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(seen.bad_debt[-1], values["bad_debt"], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(seen.user_cost[-1], values["penalty"] + values["slippage"], rtol=1e-5, atol=1e-7)
     assert (np.diff(seen.liquidated, axis=0) >= 0).all()

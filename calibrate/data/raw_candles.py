@@ -16,6 +16,7 @@ from calibrate.data.table_file import TableFile, open_table
 from calibrate.data.times import EARLIEST_MS, LATEST_MS, numbers_of, unix_ms
 from calibrate.errors import Problem, UserError
 
+EMPTY = "nothing (an empty field, or a word for one such as n/a)"
 EXPECTED = "a CSV or Parquet file of candles with the columns ts, open, high, low, close, volume"
 
 
@@ -95,7 +96,7 @@ def _numbers(raw: RawCandles, table: pd.DataFrame) -> dict[str, np.ndarray]:
         wrong = ~np.isfinite(numbers)
         if wrong.any() and name not in raw.unreadable:
             found = table[raw.names[name]].iloc[int(np.argmax(wrong))]
-            raw.unreadable[name] = repr(str(found)) if name == "ts" else repr(_plain(found))
+            raw.unreadable[name] = EMPTY if pd.isna(found) else repr(str(found) if name == "ts" else _plain(found))
     strange = (ts < EARLIEST_MS) | (ts > LATEST_MS)
     if strange.any() and not raw.strange_time:
         raw.strange_time = str(table[raw.names["ts"]].iloc[int(np.argmax(strange))])

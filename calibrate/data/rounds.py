@@ -89,7 +89,9 @@ def _no_hole(table: Checked, numbers: list[int], order: np.ndarray, allow_gaps: 
         row, missing = int(order[int(np.argmax(hole)) + 1]), int((steps[hole] - 1).sum())
         found = f"found {int(hole.sum()):,} holes with {missing:,} missing rounds in all, the first before round {numbers[row]}"
         todo = "fill in the log, or pass --allow-gaps to leave out what spans them"
-        table.add(f"{table.name_of(*NUMBER)}, row {row + 1}", f"{found}; expected consecutive rounds; {todo}")
+        table.add(
+            f"{table.name_of(*NUMBER)}, row {table.number_of(row)}", f"{found}; expected consecutive rounds; {todo}"
+        )
     elif hole.any():
         notes.append(
             f"{int((steps[hole] - 1).sum()):,} rounds are missing in {int(hole.sum()):,} holes, which are left out"

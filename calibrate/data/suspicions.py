@@ -159,6 +159,15 @@ def _jumps(found: Findings, bars: Columns, rows: np.ndarray, interval_ms: float)
 
 
 def _last_bar(found: Findings, bars: Columns, rows: np.ndarray, interval_ms: float, now_ms: float) -> None:
+    ahead = rows[bars["ts"] + interval_ms > now_ms]
+    if len(ahead) > 1:
+        place = found.place(int(ahead[0]), "ts")
+        reason = f"{len(ahead)} bars that end after {iso_time(now_ms)}, now: only the last can be open"
+        todo = "look whether times are those of a local clock (--timezone NAME), or this machine's clock is wrong"
+        found.found.append(
+            Finding("suspicion", "in the future", len(ahead), place, reason, "expected times in UTC", todo)
+        )
+        return
     reason = unfinished(bars, interval_ms, now_ms)
     if reason:
         place = found.place(int(rows[-1]), "ts")

@@ -19,7 +19,7 @@ from calibrate.errors import Problem, UserError, raise_all
 
 class Checked:
     """A table of text under check. Columns keep the file's own names in what is said about them; rows are counted as a person
-    does, from 1 below the header."""
+    does, from 1 below the header, empty ones too. `frame` has these numbers for its index."""
 
     def __init__(self, file: TableFile, frame: pd.DataFrame):
         self.path, self.sha256, self.frame = file.path, file.sha256, frame
@@ -82,7 +82,12 @@ class Checked:
         row, count = int(np.argmax(rows)), int(np.count_nonzero(rows))
         found = shown[row] if str(shown[row]) else "nothing"
         more = f" (the first of {count:,} such rows)" if count > 1 else ""
-        self.add(f"{column}, row {row + 1}", f"found {found}{more}; expected {expected}; mend or remove these rows")
+        message = f"found {found}{more}; expected {expected}; mend or remove these rows"
+        self.add(f"{column}, row {self.number_of(row)}", message)
+
+    def number_of(self, place: int) -> int:
+        """By which number a person knows a row, of those that hold something."""
+        return int(self.frame.index[place])
 
     def add(self, where: str, message: str) -> None:
         self.problems.append(Problem(f"{self.path}: {where}" if where else str(self.path), message))
@@ -120,8 +125,12 @@ def read_table(path: Path, kind: str, names: Collection[str]) -> Checked:
     if twice:
         raise UserError([Problem(f"{path}: columns", f"found {', '.join(twice)} more than once; expected each once")])
     kept = [name for name in file.columns if _key(name) in names]
-    pieces = [piece.loc[~(piece == "").all(axis=1), kept] for piece in file.pieces(list(file.columns), as_text=True)]
-    return Checked(file, pd.concat(pieces, ignore_index=True) if pieces else pd.DataFrame(columns=kept))
+    pieces, before = [], 0
+    for piece in file.pieces(list(file.columns), as_text=True):
+        piece.index = pd.RangeIndex(before + 1, before + len(piece) + 1)
+        before += len(piece)
+        pieces.append(piece.loc[~(piece == "").all(axis=1), kept])
+    return Checked(file, pd.concat(pieces) if pieces else pd.DataFrame(columns=kept))
 
 
 def span(seconds: np.ndarray) -> tuple[str, str]:

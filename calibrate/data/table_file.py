@@ -73,8 +73,8 @@ class TableFile:
 
     def pieces(self, names: list[str], *, as_text: bool = False) -> Iterator[pd.DataFrame]:
         """The rows in the order of the file, in tables of the columns `names`, which are to be among `columns`; where no
-        line names the columns, `names` names all of them. With `as_text`, values stand as they are written, and where there is
-        none is an empty text."""
+        line names the columns, `names` names all of them. With `as_text`, values stand as they are written, where there is none
+        is an empty text, and an empty line is a row of them."""
         with _refusing(self.path, self.expected):
             yield from (
                 self._parquet(names, as_text) if self.dialect is None else self._text(self.dialect, names, as_text)
@@ -104,6 +104,7 @@ class TableFile:
                 names=list(self.columns) if dialect.has_names else names,
                 index_col=False,
                 skipinitialspace=True,
+                skip_blank_lines=not as_text,  # whoever asks for texts counts rows, and leaves empty ones out
                 low_memory=False,
                 dtype=str if as_text else None,
                 keep_default_na=not as_text,

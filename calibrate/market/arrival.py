@@ -2,7 +2,8 @@
 
 The step takes the rate at its start and has one jump at most, with the probability that keeps their number right on average: the
 variance of that number is short by the probability of a jump in a step. A rate that moves with volatility is out, besides, by how
-far volatility moves in a step, which averages out.
+far volatility moves in a step, which averages out over its long-run law. From twice the usual volatility, the shipped model of ETH
+expects 2.0, 0.5 and 0.08 % too many jumps in a day at steps of 24, 6 and 1 hours (in closed form); at a minute, 0.001 %.
 """
 
 import jax.numpy as jnp

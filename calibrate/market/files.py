@@ -27,9 +27,8 @@ from calibrate.shipped import shipped_folder
 if TYPE_CHECKING:  # a job reads model files without loading the fit and SciPy
     from calibrate.market.fit import Fit
 
-FIT_KEYS: dict[str, type] = {
-    "source": str,
-    "sha256": str,
+# What a fit says of where it comes from, beside its files.
+ORIGIN_KEYS: dict[str, type] = {
     "first": str,
     "last": str,
     "bars": int,
@@ -38,9 +37,9 @@ FIT_KEYS: dict[str, type] = {
     "seed": int,
     "calibrate_version": str,
     "command": str,
-    "windows": list,
     "notes": list,
 }
+FIT_KEYS: dict[str, type] = {"source": str, "sha256": str, "windows": list} | ORIGIN_KEYS
 GOODNESS_KEYS: dict[str, type] = {
     "horizon": str,
     "quantile": float,

@@ -20,7 +20,9 @@ from calibrate.market.simulated import simulated_closes
 HISTORIES = 40
 BAND = (0.05, 0.95)
 LAGS_HOURS = (1, 2, 3, 4, 6, 9, 12, 18, 24, 36, 48, 72, 96, 120, 168, 240, 336)
-HALF, HEIGHT, LOW = (WIDTH - 60) / 2, 250.0, 80.0
+SHOWN_HOURS = (1, 3, 6, 12, 24, 48, 96, 168, 336)
+BETWEEN = 75.0  # two plots that stand side by side
+HALF, HEIGHT, LOW = (WIDTH - BETWEEN) / 2, 250.0, 80.0
 
 
 class Series(NamedTuple):
@@ -35,13 +37,14 @@ def fit_figure(model: ModelFile, candles: Candles, *, name: str, seed: int = 0) 
     """The four views of a model and the candles that it was fitted to."""
     series = _series(model, candles, seed)
     rows = [
-        alt.HConcatChart(hconcat=[_quantiles(series), _memory(series)], spacing=40),
-        alt.HConcatChart(hconcat=[_tail(series, -1), _tail(series, 1)], spacing=40),
+        alt.HConcatChart(hconcat=[_quantiles(series), _memory(series)], spacing=BETWEEN, bounds="flush"),
+        alt.HConcatChart(hconcat=[_tail(series, -1), _tail(series, 1)], spacing=BETWEEN, bounds="flush"),
         *_volatility(series),
     ]
     chart = alt.VConcatChart(vconcat=rows, spacing=22)
     said = [
-        f"Returns over {series.window_s / 3600:g} h, {candles.bars:,} bars from {candles.first[:10]} to {candles.last[:10]}.",
+        f"Returns over {series.window_s / 3600:g} h, {candles.bars:,} bars from {candles.first[:10]} to {candles.last[:10]}"
+        f"{f' with {candles.gaps:,} gaps' if candles.gaps else ''}.",
         "Blue is the data; bands hold nine of ten simulated histories that are as long as the data.",
     ]
     return styled(chart, f"{candles.source}: {name}", said)
@@ -79,7 +82,8 @@ def _memory(series: Series) -> alt.LayerChart:
     low, high = np.quantile([correlations(history, lags) for history in series.model], BAND, axis=0)
     hours = np.array(lags) * series.window_s / 3600
     table = pd.DataFrame({"hours": hours, "data": correlations(series.data, lags), "low": low, "high": high})
-    x = alt.X("hours:Q", title="Hours apart (logarithmic)", scale=alt.Scale(type="log", nice=False))
+    axis = alt.Axis(values=SHOWN_HOURS, format="d")
+    x = alt.X("hours:Q", title="Hours apart (logarithmic)", scale=alt.Scale(type="log", nice=False), axis=axis)
     y = alt.Y("data:Q", title="Correlation")
     base = alt.Chart(table)
     band = base.mark_area(color=VERMILLION, opacity=0.25).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
@@ -141,7 +145,7 @@ def _path(name: str, values: np.ndarray, colour: str, domain: list[float], serie
         .encode(
             x=alt.X(
                 "years:Q",
-                title="Years" if "2" in name else None,
+                title="Years of data" if "2" in name else None,
                 scale=alt.Scale(nice=False),
                 axis=alt.Axis(tickCount=6),
             ),
@@ -166,5 +170,5 @@ def _daily_volatility(returns: np.ndarray, window_s: float) -> np.ndarray:
 
 
 def _panel(layers: list[alt.Chart], title: str, width: float = HALF, height: float = HEIGHT) -> alt.LayerChart:
-    heading = alt.TitleParams(title, anchor="start", fontSize=13, fontWeight="normal", color=INK)
+    heading = alt.TitleParams(title, anchor="start", frame="group", fontSize=13, fontWeight="normal", color=INK)
     return alt.LayerChart(layer=layers).properties(width=width, height=height, title=heading)

@@ -4,6 +4,10 @@ Every asset is a market of its own (`market.py`): its law alone can be simulated
 move together is in their shocks. Each has a source of normals of its own and mixes them with those of the assets before it, by
 a row of the Cholesky factor of the correlation matrix; shared jumps and regimes are drawn from numbers that all assets see
 (`joint_sampling.py`). So several assets on the same paths are several simulations under one seed.
+
+Correlations hold for the normals of a step. Those of returns are the file's at every step; those of changes of log-volatility are
+exact where half-lives are equal, and otherwise off with the square of the step over the shorter one: with half-lives of 6 hours
+and 10 days correlations are 1.9 % too high at steps of 6 hours, 0.05 % at an hour (in closed form).
 """
 
 from typing import NamedTuple

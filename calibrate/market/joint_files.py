@@ -20,6 +20,7 @@ import numpy as np
 from calibrate.errors import raise_all
 from calibrate.market.files import (
     GOODNESS_KEYS,
+    ORIGIN_KEYS,
     Check,
     ModelFile,
     check_parameters,
@@ -41,19 +42,7 @@ TABLES = (
     "model", "parameters", "correlation", "assets", "standard_errors", "correlation_standard_errors", "fit", "goodness",
     "dependence",
 )  # fmt: skip
-FIT_KEYS: dict[str, type] = {
-    "sources": list,
-    "sha256": list,
-    "first": str,
-    "last": str,
-    "bars": int,
-    "gaps": int,
-    "interval_s": float,
-    "seed": int,
-    "calibrate_version": str,
-    "command": str,
-    "notes": list,
-}
+FIT_KEYS: dict[str, type] = {"sources": list, "sha256": list} | ORIGIN_KEYS
 DEPENDENCE_KEYS: dict[str, type] = {
     "what": str,
     "first": str,

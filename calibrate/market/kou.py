@@ -1,4 +1,7 @@
-"""Jump sizes that are exponential on either side (Kou 2002): many small ones, and large ones oftener than a normal law has them."""
+"""Jump sizes that are exponential on either side (Kou 2002): many small ones, and large ones oftener than a normal law has them.
+
+Sizes are exact for every step; what a step costs is told where jumps arrive (`arrival.py`, `hawkes.py`).
+"""
 
 import jax.numpy as jnp
 

@@ -2,7 +2,9 @@
 
 Log-volatility is the sum of two independent Ornstein-Uhlenbeck processes, each with its own correlation with returns (Chernov,
 Gallant, Ghysels and Tauchen 2003). The volatility step is exact in law; the return uses the volatility at the start of the
-step, an error that vanishes in proportion to the step over the shorter half-life.
+step, an error in proportion to the step over the shorter half-life. Measured (`benchmarks/step_sizes.py`): with the shipped model
+of DOGE, whose fast half-life is seven hours, puts 8 % below the price over a day are 15.1, 8.0 and 4.0 % too dear (each ± 0.5 %)
+at steps of 4, 2 and 1 hours; in that proportion it is 0.07 % at one minute.
 """
 
 from typing import NamedTuple

@@ -2,6 +2,7 @@
 
 "Upward" is above the mean, which comes half of the time. The distance from it is half-normal, and here the monotone function of
 an exponential that has this law: `P(|z| > x) = exp(-excess)`. So large jumps are drawn and weighted as those of any other law.
+Sizes are exact for every step; what a step costs is told where jumps arrive (`arrival.py`, `hawkes.py`).
 """
 
 import jax.numpy as jnp

@@ -41,6 +41,11 @@ class Task:
         return returns[np.isfinite(returns)]
 
     @property
+    def volatility(self) -> float:
+        """The constant annual volatility of these returns: where searches start from."""
+        return float(np.sqrt(np.mean(self.returns**2) / self.bar_years))
+
+    @property
     def bar_years(self) -> float:
         return self.candles.interval_s / SECONDS_PER_YEAR
 
@@ -60,6 +65,11 @@ class Estimate:
     standard_errors: dict[str, float]
     notes: tuple[str, ...] = ()
     residuals: np.ndarray | None = None
+
+
+def bar_returns(candles: Candles) -> np.ndarray:
+    """The log-return of each bar, for filters: not a number for the first bar and for one after a gap."""
+    return np.concatenate([[np.nan], window_returns(candles, 1)])
 
 
 class Fast(NamedTuple):

@@ -19,10 +19,10 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from calibrate.data.candles import Candles, window_returns
-from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task
+from calibrate.data.candles import Candles
+from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task, bar_returns
 from calibrate.market.fits.jumps import SIZES, merton_start
-from calibrate.market.fits.likelihood import fit_by_likelihood
+from calibrate.market.fits.likelihood import Parameters, fit_by_likelihood
 from calibrate.market.fits.search import Space, Span
 from calibrate.market.targets import BLOCK_DAYS
 from calibrate.units import DAYS_PER_YEAR, HOURS_PER_YEAR, SECONDS_PER_YEAR
@@ -31,12 +31,10 @@ from calibrate.units import DAYS_PER_YEAR, HOURS_PER_YEAR, SECONDS_PER_YEAR
 MOST_JUMPS, MOST_JUMPS_PER_BAR = 12, 0.5
 # A gamma law this narrow (variance over squared mean) is a number.
 NARROWEST = 1e-6
-Parameters = Mapping[str, Array] | Mapping[str, float]
 
 
 def fit_hawkes(task: Task) -> Estimate:
     bar = task.bar_years
-    volatility = float(np.sqrt(np.mean(task.returns**2) / bar))
     space = Space(
         {
             "volatility": Span(1e-3, 6.0),
@@ -47,7 +45,7 @@ def fit_hawkes(task: Task) -> Estimate:
         }
     )
     starts = [
-        merton_start(volatility, share, bar, size) | {"jump_branching_ratio": 0.7, "jump_memory_hours": hours}
+        merton_start(task.volatility, share, bar, size) | {"jump_branching_ratio": 0.7, "jump_memory_hours": hours}
         for share, size, hours in ((0.1, 1.5, 12.0), (0.03, 3.0, 48.0))
     ]
 
@@ -140,7 +138,7 @@ def _log_normal(
 def follow_hawkes(estimate: Estimate, candles: Candles) -> Known:
     """The excitement that makes the filter's expected number of jumps in the next bar. A gap counts as a bar that tells nothing."""
     bar = candles.interval_s / SECONDS_PER_YEAR
-    returns = np.concatenate([[np.nan], window_returns(candles, 1)])[None]
+    returns = bar_returns(candles)[None]
     with jax.enable_x64(True):
         parameters = {name: jnp.asarray(value) for name, value in estimate.parameters.items()}
         found = jax.jit(lambda values: excited(parameters, values, bar).expected)(returns)

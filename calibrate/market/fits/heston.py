@@ -9,8 +9,8 @@ import numpy as np
 from scipy.linalg import expm
 from scipy.stats import gamma
 
-from calibrate.data.candles import Candles, window_returns
-from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task
+from calibrate.data.candles import Candles
+from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task, bar_returns
 from calibrate.market.fits.search import Space, Span
 from calibrate.market.fits.simulated_moments import Misfit, annual_size, engine_moments, fit_moments
 from calibrate.units import DAYS_PER_YEAR, SECONDS_PER_YEAR
@@ -55,7 +55,7 @@ def _guesses(task: Task) -> list[dict[str, float]]:
 def follow_heston(estimate: Estimate, candles: Candles) -> Known:
     """The lognormal law with the filter's mean and variance of variance, at each close."""
     grid, start, walk = variance_chain(estimate, candles.interval_s / SECONDS_PER_YEAR)
-    returns = np.concatenate([[np.nan], window_returns(candles, 1)])
+    returns = bar_returns(candles)
     of_bar = grid * candles.interval_s / SECONDS_PER_YEAR
     # The drift that keeps prices where they are is far below what is seen of a bar.
     log_density = -(returns[:, None] ** 2) / (2 * of_bar) - np.log(of_bar) / 2

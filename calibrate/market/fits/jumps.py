@@ -7,7 +7,6 @@ return; below 1e-12 it is rounding, and a return out there counts as that.
 """
 
 import math
-from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from calibrate.market.fits.estimate import Estimate, FamilyFit, Task
-from calibrate.market.fits.likelihood import fit_by_likelihood
+from calibrate.market.fits.likelihood import Parameters, fit_by_likelihood
 from calibrate.market.fits.search import Space, Span
 
 # Jumps in a bar: at the most frequent that the search tries, more than this many have a probability below 1e-9.
@@ -29,7 +28,6 @@ SIZES = {
         "jump_down_mean": Span(2e-4, 0.25),
     },
 }
-Parameters = Mapping[str, Array]
 
 
 def fit_merton(task: Task) -> Estimate:
@@ -42,7 +40,6 @@ def fit_kou(task: Task) -> Estimate:
 
 def _fit(task: Task, sizes: str) -> Estimate:
     bar = task.bar_years
-    volatility = float(np.sqrt(np.mean(task.returns**2) / bar))
     space = Space(
         {
             "volatility": Span(1e-3, 6.0),
@@ -51,7 +48,7 @@ def _fit(task: Task, sizes: str) -> Estimate:
         }
     )
     start = merton_start if sizes == "merton" else _kou_start
-    starts = [start(volatility, share, bar, size) for share, size in ((0.1, 1.5), (0.01, 4.0))]
+    starts = [start(task.volatility, share, bar, size) for share, size in ((0.1, 1.5), (0.01, 4.0))]
     reach = 2 * float(np.abs(task.returns).max())
 
     def log_density(parameters: Parameters, returns: Float[Array, " bar"]) -> Float[Array, " bar"]:

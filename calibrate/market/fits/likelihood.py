@@ -18,6 +18,7 @@ from calibrate.market.fits.estimate import Estimate, Task
 from calibrate.market.fits.search import Space
 from calibrate.market.targets import rounded
 
+Parameters = Mapping[str, Array] | Mapping[str, float]
 LogDensity = Callable[[Mapping[str, Array], Float[Array, " bar"]], Float[Array, " bar"]]
 
 

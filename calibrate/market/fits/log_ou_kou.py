@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from calibrate.data.candles import Candles, window_returns
-from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task
+from calibrate.data.candles import Candles
+from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task, bar_returns
 from calibrate.market.fits.search import Space, Span
 from calibrate.market.fits.simulated_moments import Misfit, annual_size, fit_moments
 from calibrate.market.moments import (
@@ -78,7 +78,7 @@ def follow_log_ou(estimate: Estimate, candles: Candles) -> Known:
     much of either, jumps included, is measured on a simulated history of the model. It makes nothing of the sign of returns."""
     parameters = estimate.parameters
     slope, level, noise = _observation(parameters, candles.interval_s)
-    returns = np.concatenate([[np.nan], window_returns(candles, 1)])
+    returns = bar_returns(candles)
     observed = (log_square(returns) - level) / slope
     speed = np.log(2) / (parameters["reversion_half_life_days"] * 86_400)
     kept = float(np.exp(-speed * candles.interval_s))

@@ -7,8 +7,8 @@ for that at its start: the fast factor is best followed where its half-life is s
 
 import numpy as np
 
-from calibrate.data.candles import Candles, window_returns
-from calibrate.market.fits.estimate import Estimate, FamilyFit, Fast, Known, Task
+from calibrate.data.candles import Candles
+from calibrate.market.fits.estimate import Estimate, FamilyFit, Fast, Known, Task, bar_returns
 from calibrate.market.fits.log_ou_kou import log_square
 from calibrate.market.fits.search import Space, Span
 from calibrate.market.fits.simulated_moments import Misfit, annual_size, engine_moments, fit_moments
@@ -62,7 +62,7 @@ def follow_two_factor(estimate: Estimate, candles: Candles) -> Known:
     """Mean and covariance of both factors at each close; told are the law of their sum, and of the fast one given it."""
     p, bar = estimate.parameters, candles.interval_s / SECONDS_PER_YEAR
     level = np.log(p["volatility"] ** 2 * bar) + LOG_SQUARE_MEAN
-    returns = np.concatenate([[np.nan], window_returns(candles, 1)])
+    returns = bar_returns(candles)
     observed = ((log_square(returns) - level) / 2).tolist()
     half_lives = np.array([p["fast_half_life_days"], p["slow_half_life_days"]])
     kept = np.exp(-np.log(2) * DAYS_PER_YEAR * bar / half_lives)

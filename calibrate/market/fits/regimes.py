@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from calibrate.data.candles import Candles, window_returns
-from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task
-from calibrate.market.fits.likelihood import fit_by_likelihood
+from calibrate.data.candles import Candles
+from calibrate.market.fits.estimate import Estimate, FamilyFit, Known, Task, bar_returns
+from calibrate.market.fits.likelihood import Parameters, fit_by_likelihood
 from calibrate.market.fits.search import Space, Span
 from calibrate.units import HOURS_PER_YEAR, SECONDS_PER_YEAR
 
@@ -25,12 +25,10 @@ UNTOLD = {
     "crash_oracle_delay_s": 0.0,
     "drift": 0.0,
 }
-Parameters = Mapping[str, Array] | Mapping[str, float]
 
 
 def fit_regimes(task: Task) -> Estimate:
     bar = task.bar_years
-    volatility = float(np.sqrt(np.mean(task.returns**2) / bar))
     space = Space(
         {
             "volatility": Span(1e-3, 6.0),
@@ -41,7 +39,7 @@ def fit_regimes(task: Task) -> Estimate:
     )
     starts = [
         {
-            "volatility": 0.7 * volatility,
+            "volatility": 0.7 * task.volatility,
             "crashes_per_year": crashes,
             "crash_hours": hours,
             "crash_volatility_multiplier": 2.5,
@@ -96,7 +94,7 @@ def hamilton(p: Parameters, returns: Float[Array, " bar"], bar: float) -> Filter
 def follow_regimes(estimate: Estimate, candles: Candles) -> Known:
     """The filter's probability that the next bar opens in a crash. A gap counts as a bar that tells nothing."""
     parameters = {name: jnp.asarray(value) for name, value in estimate.parameters.items()}
-    returns = np.concatenate([[np.nan], window_returns(candles, 1)])
+    returns = bar_returns(candles)
     found = jax.jit(lambda values: hamilton(parameters, values, candles.interval_s / SECONDS_PER_YEAR).crash)(returns)
     crash = np.asarray(found, np.float64)
     return Known(np.zeros_like(crash), np.zeros_like(crash), crash)
