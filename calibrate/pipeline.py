@@ -29,6 +29,7 @@ from calibrate.assemble import OPTIONAL, POLICY_UNITS, Assembled, assemble, mode
 from calibrate.certify import measured
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.easing import Easing, easing_of, forced
+from calibrate.elasticities import Elasticity, elasticities
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
 from calibrate.export.native import Native
@@ -100,30 +101,24 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         incumbent, _ = _measured_json(job, assembled, assembled.incumbent, listener, "incumbent")
         metrics = {"incumbent": incumbent}
         drivers: list[Sensitivity] = []
-        if recommendation.certificate is not None and certified_at is not None:
-            sample = recommendation.certificate.sample
-            metrics["recommended"] = _as_json(
-                job,
-                assembled,
-                metrics_of(sample, job.simulation.tail_level),
-                sample.paths,
-                recommendation.certificate.seed,
-            )
-            drivers = sensitivities(
-                assembled.scenario,
-                certified_at,
-                problem.names,
-                sample,
-                recommendation.certificate.chosen.sampling,
-                seed=recommendation.certificate.seed,
-                listener=listener,
-            )
+        moves: list[Elasticity] = []
+        certificate = recommendation.certificate
+        if certificate is not None and certified_at is not None:
+            sample, seed = certificate.sample, certificate.seed
+            found = metrics_of(sample, job.simulation.tail_level)
+            metrics["recommended"] = _as_json(job, assembled, found, sample.paths, seed)
+            there = assembled.scenario, certified_at, problem.names
+            drawn = certificate.chosen.sampling
+            drivers = sensitivities(*there, sample, drawn, seed=seed, listener=listener)
+            level = job.simulation.tail_level
+            moves = elasticities(*there, drawn, seed=seed, paths=sample.paths, tail_level=level, listener=listener)
         named = {"incumbent": assembled.incumbent} | ({"recommended": certified_at} if certified_at else {})
         swept = _swept(job, assembled, problem, named, listener)
 
         easing = easing_of(problem, recommendation, job.simulation.seed)
         native = incumbent_of(loaded.preset, job.policy) if loaded.preset else None
         recommended = _recommended_json(job, assembled, problem, recommendation, drivers, easing, native)
+        recommended["elasticities"] = [move._asdict() for move in moves]
         write_json(folder / "recommended.json", recommended)
         write_json(folder / "metrics.json", metrics)
         _write_frontier(folder, swept)

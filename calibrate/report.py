@@ -336,7 +336,22 @@ def _drivers(recommended: Recommended, drawn: str | None) -> str:
     table = markup.table(["", "Kind", "Effect on", "Per cent for +1 %", *margin, "Method"], rows)
     figure = f"<figure>{drawn}</figure>" if drawn else ""
     told = markup.paragraph(words.ELASTICITIES) + (markup.paragraph(words.FORCED) if forced else "")
-    return told + _main_driver(recommended) + figure + table
+    return told + _main_driver(recommended) + figure + table + _elasticities(recommended)
+
+
+def _elasticities(recommended: Recommended) -> str:
+    """How all other figures move, as a table of figures by parameters."""
+    found = {(entry.of, entry.parameter): entry for entry in recommended.elasticities}
+    if not found:
+        return ""
+    figures, parameters = (list(dict.fromkeys(key[k] for key in found)) for k in (0, 1))
+    heads = ["Per cent for +1 % in", *(wording.parameter_name(name) for name in parameters)]
+    rows = []
+    for figure in figures:
+        entries = (found.get((figure, name)) for name in parameters)
+        cells = (wording.number(e.elasticity, e.standard_error) if e else "" for e in entries)
+        rows.append((wording.metric_name(figure), *cells))
+    return markup.paragraph(words.OTHER_ELASTICITIES) + markup.table(heads, rows)
 
 
 def _main_driver(recommended: Recommended) -> str:

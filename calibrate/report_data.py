@@ -128,6 +128,16 @@ class Sensitivity(BaseModel):
     a_tenth_more_forces: Forced | None = None
 
 
+class Elasticity(BaseModel):
+    """By how many per cent the metric `of` changes for +1 % in the parameter."""
+
+    of: str
+    parameter: str
+    kind: str
+    elasticity: Number
+    standard_error: Number
+
+
 class Doubled(BaseModel):
     """What twice as high limits would buy."""
 
@@ -147,6 +157,7 @@ class Recommended(BaseModel):
     policy: dict[str, Parameter]
     certificate: Certificate | None = None
     sensitivities: list[Sensitivity] = []
+    elasticities: list[Elasticity] = []
     limits_doubled: Doubled | None = None
 
 
