@@ -157,6 +157,11 @@ def expected_holding(shares: tuple[float, ...], each: tuple[Holding, ...]) -> Ho
     )
 
 
+def paths_of_attempt(paths: int, most_paths: int, attempt: int) -> int:
+    """Each further attempt takes twice the paths of the last, as far as there may be so many."""
+    return min(paths * 2 ** (attempt - 1), max(paths, most_paths))
+
+
 def confidence_of_attempt(confidence: float, attempt: int) -> float:
     """The first of several attempts gets half of the probability of error, each further one half of what is left."""
     return 1 - (1 - confidence) * 0.5**attempt

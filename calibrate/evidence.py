@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from calibrate.assemble import Assembled, assemble
-from calibrate.certify import Certificate, certify
+from calibrate.certify import Certificate, certify, paths_of_attempt
 from calibrate.compare import Difference, compare
 from calibrate.errors import Problem, UserError, raise_all
 from calibrate.job import LoadedJob, job_of
@@ -63,7 +63,7 @@ def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
         problem_of(loaded, assembled),
         read_policy(run / "recommended.json", loaded, assembled),
         seed=simulation.seed,
-        paths=simulation.paths,
+        paths=paths_of_attempt(simulation.paths, simulation.budget, recorded["attempts"]),
         attempt=recorded["attempts"],
         confidence=simulation.confidence,
         listener=listener,

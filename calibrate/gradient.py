@@ -2,11 +2,11 @@
 
 Means are differentiated along the path, which is unbiased because every outcome is Lipschitz in the parameters (Broadie and
 Glasserman 1996), but for one thing: an oracle that reports when a threshold is crossed may do so a step earlier or later. Losses
-hardly notice; of costs and false liquidations such derivatives may miss half (`elasticities.py` takes differences). Expected shortfall is the pathwise derivative averaged over the tail (Hong and Liu 2009). A probability is
-the expectation of an indicator, whose pathwise derivative is zero almost everywhere; its derivative is the density of the
-signed distance to insolvency at zero times the mean slope there, estimated with a kernel (Liu and Hong 2011). The kernel is of
-fourth order, so that its bias vanishes with the fourth power of the bandwidth, as long as the law of distances is smooth where it
-reaches: `Edge` sees to that.
+hardly notice; of costs and false liquidations such derivatives may miss half (`elasticities.py` takes differences). Expected
+shortfall is the pathwise derivative averaged over the tail (Hong and Liu 2009). A probability is the expectation of an indicator,
+whose pathwise derivative is zero almost everywhere; its derivative is the density of the signed distance to insolvency at zero
+times the mean slope there, estimated with a kernel (Liu and Hong 2011). The kernel is of fourth order, so that its bias vanishes
+with the fourth power of the bandwidth, as long as the law of distances is smooth where it reaches: `Edge` sees to that.
 """
 
 from typing import NamedTuple

@@ -162,7 +162,8 @@ class ConstraintsSection(Section):
 
 
 class SimulationSection(Section):
-    """`paths` are those of the certificate; the optimiser uses `optimiser_paths`, at most a tenth of them. With `sampling =
+    """`paths` are those of the first certificate; a further one takes twice as many, up to `most_paths` (four times `paths` if it
+    is not given). The optimiser uses `optimiser_paths`, at most a tenth of `paths`. With `sampling =
     "auto"` paths are drawn more often from where losses are, with weights that make up for it, wherever a pilot says that this
     helps; "plain" and "importance" decide it beforehand. Rises of the margin are measured within `margin_rise_windows_days`, and
     within the windows that limits are about."""
@@ -170,6 +171,7 @@ class SimulationSection(Section):
     horizon_days: Positive = 1.0
     step_s: Positive = 60.0
     paths: Annotated[Count, Field(ge=1_000)] = 400_000
+    most_paths: Count | None = None
     optimiser_paths: Annotated[Count, Field(ge=100)] | None = None
     seed: Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)] = 1
     precision: Literal["float32", "float64"] = "float32"
@@ -186,12 +188,19 @@ class SimulationSection(Section):
                 f"`optimiser_paths` is {self.optimiser_paths:,} and `paths` {self.paths:,}; a certificate needs at least ten "
                 "times the optimiser's paths"
             )
+        if self.most_paths is not None and self.most_paths < self.paths:
+            wrong.append(f"`most_paths` is {self.most_paths:,} and `paths` {self.paths:,}; expected at least as many")
         steps = self.horizon_days * 86_400 / self.step_s
         if not 1.5 < steps < 1_000_000.5:
             wrong.append(f"`horizon_days` and `step_s` make {steps:,.6g} steps; expected 2 to 1,000,000")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    @property
+    def budget(self) -> int:
+        """The most paths that a certificate may take."""
+        return self.most_paths or 4 * self.paths
 
     @property
     def steps(self) -> int:

@@ -237,7 +237,7 @@ def _in_field_units(key: str, low: float, high: float) -> tuple[str, float, floa
 def effort_of(job: Job) -> Effort:
     simulation = job.simulation
     optimiser_paths = simulation.optimiser_paths or max(simulation.paths // 10, 100)
-    return Effort(optimiser_paths, simulation.paths, simulation.seed, simulation.confidence)
+    return Effort(optimiser_paths, simulation.paths, simulation.seed, simulation.confidence, simulation.budget)
 
 
 def sweep_of(job: Job) -> Sweep:

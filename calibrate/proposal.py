@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from calibrate.assemble import Assembled, assemble, policy_of
-from calibrate.certify import Certificate, certify
+from calibrate.certify import Certificate, certify, paths_of_attempt
 from calibrate.errors import Problem, UserError
 from calibrate.evidence import recorded_certificate, recorded_job
 from calibrate.export.native import Basis, Native, same
@@ -130,19 +130,20 @@ def _step(
     """Certify a set. Where it is the run's own policy, the run's certificate is made again; else it gets paths of its own."""
     policy = values | state.policy()
     parameters = assembled.incumbent._replace(policy=policy_of(policy, assembled.scenario.dtype))
-    seed, first, last = derived_seed(loaded.job.simulation.seed, "export", number), 1, ATTEMPTS
+    simulation = loaded.job.simulation
+    seed, first, last = derived_seed(simulation.seed, "export", number), 1, ATTEMPTS
     if all(same(Fraction(policy[key]), Fraction(value)) for key, value in values.items()):
         attempt = recorded_certificate(run / "recommended.json")["attempts"]
-        seed, first, last = loaded.job.simulation.seed, attempt, attempt
+        seed, first, last = simulation.seed, attempt, attempt
     listener.note(f"step {number} of {count}" if count > 1 else "certifying the set as rounded")
     for attempt in range(first, last + 1):
         certificate = certify(
             problem,
             parameters,
             seed=seed,
-            paths=loaded.job.simulation.paths,
+            paths=paths_of_attempt(simulation.paths, simulation.budget, attempt),
             attempt=attempt,
-            confidence=loaded.job.simulation.confidence,
+            confidence=simulation.confidence,
             listener=listener,
         )
         # Further paths help where noise alone stands in the way, not where the estimate itself is too high.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import beta, norm
 
-from calibrate.certify import Certificate, certify, confidence_of_attempt
+from calibrate.certify import Certificate, certify, confidence_of_attempt, paths_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
 from calibrate.correct import FreshSamples, Line, corrected, eased
 from calibrate.metrics import most_events
@@ -33,12 +33,14 @@ _CHANCE = 0.9
 
 
 class Effort(NamedTuple):
-    """How much is simulated: the optimiser's paths, those of a certificate, the seed and the confidence asked for."""
+    """How much is simulated: the optimiser's paths, those of a first certificate and at most of a further one, the seed and the
+    confidence asked for."""
 
     optimiser_paths: int
     paths: int
     seed: int
     confidence: float
+    most_paths: int = 0
 
 
 class Recommendation(NamedTuple):
@@ -99,7 +101,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
             problem,
             solution.parameters(problem),
             seed=effort.seed,
-            paths=effort.paths,
+            paths=paths_of_attempt(effort.paths, effort.most_paths, attempt),
             attempt=attempt,
             confidence=effort.confidence,
             listener=listener,
@@ -107,11 +109,22 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         if certificate.granted:
             easing = eased(fresh, line, solution.point, targets)
             return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate, easing)
+        if (
+            noise_alone(certificate)
+            and paths_of_attempt(effort.paths, effort.most_paths, attempt + 1) > certificate.paths
+        ):
+            listener.note("certificate refused, though every estimate is within its limit; trying more paths")
+            continue
         missed_by = (np.array([holding.upper for holding in certificate.holdings]) - least) / room
         aim = aim / np.clip(1.05 * missed_by, 1.0, _TIGHTEN_AT_MOST)
         listener.note("certificate refused; trying a tighter policy")
     assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
+
+
+def noise_alone(certificate: Certificate) -> bool:
+    """Whether a certificate was refused although every estimate keeps its limit and can be relied on."""
+    return all(h.estimate.value <= h.limit and not h.poor for h in certificate.holdings)
 
 
 def next_tighter(sample: FrozenSamples, solution: Solution, aim: np.ndarray) -> Solution:

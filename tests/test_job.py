@@ -154,6 +154,7 @@ MISTAKES = {
     "optimiser takes too many": (
         ["simulation.optimiser_paths=1e6"], "simulation", ["1,000,000", "8,000", "at least ten times"],
     ),
+    "budget below the first certificate": (["simulation.most_paths=100"], "simulation", ["100", "at least as many"]),
     "too many steps": (["simulation.step_s=1e-3"], "simulation", ["8.64e+07 steps", "expected 2 to 1,000,000"]),
     "too few steps": (["simulation.step_s=1e9"], "simulation", ["8.64e-05 steps", "expected 2 to 1,000,000"]),
     "endless horizon": (["simulation.horizon_days=1e308"], "simulation", ["inf steps"]),

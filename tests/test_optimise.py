@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,12 +13,13 @@ from statistical import SIGMAS, assert_close
 from venues import DAY, EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
 from calibrate import certify as certificates
-from calibrate.certify import certify, hold
+from calibrate.certify import Certificate, certify, hold
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.metrics import upper_limit
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.pieces import Piece
+from calibrate.policy import Parameters
 from calibrate.progress import Silent
 from calibrate.recommend import Effort, headroom, recommend, rounded
 from calibrate.sensitivity import sensitivities
@@ -470,6 +471,45 @@ def test_limits_may_hold_on_average_over_scenarios() -> None:
     assert abs(holding.estimate.value - expected) < 5 * holding.estimate.standard_error
     assert holding.parts is not None
     np.testing.assert_allclose(holding.parts, shares * rates / expected, atol=0.06)
+
+
+# --- further attempts -----------------------------------------------------------------------------------------------------
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch, estimate: float, most_paths: int) -> list[tuple[int, float]]:
+    """Paths and margins of the attempts at a certificate, of which the first is refused with an estimate of `estimate` times the
+    limit and an upper limit of 1.2 times."""
+    made = []
+
+    def certify_or_refuse(problem: Problem, parameters: Parameters, **how: Any) -> Certificate:
+        certificate = certify(problem, parameters, **how)
+        made.append((certificate.paths, float(parameters.policy.base_margin)))
+        if len(made) > 1:
+            return certificate
+        (holding,) = certificate.holdings
+        moved = holding.estimate._replace(value=estimate * holding.limit)
+        return certificate._replace(holdings=(holding._replace(estimate=moved, upper=1.2 * holding.limit),))
+
+    monkeypatch.setattr("calibrate.recommend.certify", certify_or_refuse)
+    effort = Effort(optimiser_paths=2000, paths=20_000, seed=3, confidence=0.95, most_paths=most_paths)
+    assert recommend(gold_problem(2e-3), effort, Silent()).status == "certified"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("estimate", "most_paths", "paths", "tighter"),
+    [(0.9, 80_000, 40_000, False), (1.1, 80_000, 40_000, True), (0.9, 20_000, 20_000, True)],
+    ids=["noise alone", "too much", "no budget"],
+)
+def test_a_refused_certificate_gets_more_paths_or_a_tighter_policy(
+    estimate: float, most_paths: int, paths: int, tighter: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More paths alone where the estimate keeps the limit and only its interval does not, as far as the budget goes."""
+    first, second, *_ = attempts(monkeypatch, estimate, most_paths)
+    assert first[0] == 20_000
+    assert second[0] == paths
+    assert (second[1] > first[1]) == tighter
+    assert tighter or second[1] == first[1]
 
 
 # --- the gold value -------------------------------------------------------------------------------------------------------
