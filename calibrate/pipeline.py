@@ -132,8 +132,10 @@ def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> 
     """Metrics of the incumbent, or of the policy in a `recommended.json` on the paths of its certificate."""
     assembled = assemble(loaded)
     parameters = assembled.incumbent if policy is None else read_policy(policy, loaded, assembled)
-    seed = None if policy is None else (read_json(policy).get("certificate") or {}).get("seed")
-    found, sample = _measured_json(loaded.job, assembled, parameters, listener, "simulating", seed=seed)
+    certificate = {} if policy is None else read_json(policy).get("certificate") or {}
+    paths = certificate.get("paths", loaded.job.simulation.paths)
+    drawn = {"seed": certificate.get("seed"), "paths": min(int(paths), loaded.job.simulation.budget)}
+    found, sample = _measured_json(loaded.job, assembled, parameters, listener, "simulating", **drawn)
     return found | remarks(loaded.job, assembled, parameters, sample, listener, seed=found["seed"])
 
 
@@ -272,7 +274,14 @@ def read_policy(path: Path, loaded: LoadedJob, assembled: Assembled) -> Paramete
 
 
 def _measured_json(
-    job: Job, assembled: Assembled, parameters: Parameters, listener: Listener, stage: str, *, seed: int | None = None
+    job: Job,
+    assembled: Assembled,
+    parameters: Parameters,
+    listener: Listener,
+    stage: str,
+    *,
+    seed: int | None = None,
+    paths: int | None = None,
 ) -> tuple[dict[str, Any], Sample]:
     """Metrics under a policy, and the sample that they are of."""
     seed = derived_seed(job.simulation.seed, "certificate", 1) if seed is None else int(seed)
@@ -282,7 +291,7 @@ def _measured_json(
         limits_of(job, assembled),
         sampling=job.simulation.sampling,
         seed=seed,
-        paths=job.simulation.paths,
+        paths=paths or job.simulation.paths,
         stage=stage,
         listener=listener,
         tail_level=job.simulation.tail_level,

@@ -103,7 +103,10 @@ def test_json_holds_what_the_tables_show(inputs: dict[str, Path]) -> None:
             ("fit-book", "{fit-book}", "-o", "book.json"),
             "error: book.json: expected the name of a .toml file for --output",
         ),
-        (("fit-book", "{fit-book}", "--maintenance-bps", "100"), "error: {fit-book}: side: column is missing"),
+        (
+            ("fit-book", "{fit-book}", "--maintenance-bps", "100"),
+            "error: {fit-book}: columns: found collateral, debt, threshold",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_message(

@@ -404,7 +404,7 @@ def test_a_missing_table_of_positions_is_a_users_error(tmp_path: Path) -> None:
     book = small_job.TEXT[small_job.TEXT.index("[book]") : small_job.TEXT.index("[venue]")]
     path = small_job.write(tmp_path, small_job.TEXT.replace(book, '[book]\npositions = "mine.csv"\n\n'))
     (said,) = problems_of_assembly(path)
-    assert said.startswith(f"{tmp_path / 'mine.csv'}: cannot be read")
+    assert said.startswith(f"{tmp_path / 'mine.csv'}: cannot read the file")
 
 
 # --- overrides ------------------------------------------------------------------------------------------------------------
