@@ -1,8 +1,8 @@
 """What a limit costs, and what an assumption forces: the recommendation's own sensitivity.
 
-Along the line of efficient policies the limits decide where the recommendation lies. So if all limits grew, or if an assumption
-made insolvency likelier, the policy would move along that line until they bind again: implicit differentiation of a single
-equation. What easing a limit is worth to the objective is its shadow price, from the search's multipliers.
+With all else as recommended, the limits decide how high the margin must be. So if all limits grew, or if an assumption made
+insolvency likelier, the margin would move until they bind again: implicit differentiation of a single equation. What easing a
+limit is worth to the objective is its shadow price, from the search's multipliers.
 """
 
 from typing import NamedTuple

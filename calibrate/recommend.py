@@ -45,7 +45,7 @@ class Effort(NamedTuple):
 
 class Recommendation(NamedTuple):
     """The outcome of a calibration. `status` is "certified", "not certified" or "infeasible"; `message` says why. `easing` is how
-    the free parameters would change per unit of the logarithm of all limits."""
+    the level of the margin would change per unit of the logarithm of all limits, or where it is not free what else is."""
 
     status: str
     message: str
@@ -107,7 +107,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
             listener=listener,
         )
         if certificate.granted:
-            easing = eased(fresh, line, solution.point, targets)
+            easing = eased(fresh, margin_alone(problem, solution.point) or line, solution.point, targets)
             return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate, easing)
         if (
             noise_alone(certificate)
@@ -120,6 +120,14 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         listener.note("certificate refused; trying a tighter policy")
     assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
+
+
+def margin_alone(problem: Problem, point: np.ndarray) -> Line | None:
+    """Policies that differ in the level of the margin alone, where it is free. Which of several parameters gives way most
+    efficiently is often a matter of next to nothing, and so of chance; how far the margin would have to by itself is not."""
+    levels = np.isin(problem.names, ("base_margin", "volatility_multiplier"))
+    anywhere = np.full(len(point), np.inf)
+    return Line(point, np.where(levels, 1.2 * point, point), -anywhere, anywhere) if levels.any() else None
 
 
 def noise_alone(certificate: Certificate) -> bool:

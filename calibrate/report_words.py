@@ -67,8 +67,8 @@ OTHER_ELASTICITIES = (
 
 FORCED = (
     "The column on the margin says what it would take to make up for a wrong assumption: if it were 10 % higher, by "
-    "how much the margin would have to change for the limits to hold again, on top of what the margin formula does by "
-    "itself. Assumptions come first, those that would force the largest change at the top."
+    "how much the margin would have to change for the limits to hold again, all other parameters as they are, on top of what "
+    "the margin formula does by itself. Assumptions come first, those that would force the largest change at the top."
 )
 
 ASSUMED = (
