@@ -104,13 +104,12 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
         moves: list[Elasticity] = []
         certificate = recommendation.certificate
         if certificate is not None and certified_at is not None:
-            sample, seed = certificate.sample, certificate.seed
-            found = metrics_of(sample, job.simulation.tail_level)
+            sample, seed, level = certificate.sample, certificate.seed, job.simulation.tail_level
+            found = metrics_of(sample, level)
             metrics["recommended"] = _as_json(job, assembled, found, sample.paths, seed)
             there = assembled.scenario, certified_at, problem.names
             drawn = certificate.chosen.sampling
             drivers = sensitivities(*there, sample, drawn, seed=seed, listener=listener)
-            level = job.simulation.tail_level
             moves = elasticities(*there, drawn, seed=seed, paths=sample.paths, tail_level=level, listener=listener)
         named = {"incumbent": assembled.incumbent} | ({"recommended": certified_at} if certified_at else {})
         swept = _swept(job, assembled, problem, named, listener)

@@ -116,18 +116,6 @@ class Forced(BaseModel):
     standard_error: Number
 
 
-class Sensitivity(BaseModel):
-    """By how many per cent the metric `of` changes for +1 % in the parameter."""
-
-    of: str
-    parameter: str
-    kind: str
-    elasticity: Number
-    standard_error: Number
-    method: str = ""
-    a_tenth_more_forces: Forced | None = None
-
-
 class Elasticity(BaseModel):
     """By how many per cent the metric `of` changes for +1 % in the parameter."""
 
@@ -136,6 +124,13 @@ class Elasticity(BaseModel):
     kind: str
     elasticity: Number
     standard_error: Number
+
+
+class Sensitivity(Elasticity):
+    """The same with how it was found, and what the assumption would force."""
+
+    method: str = ""
+    a_tenth_more_forces: Forced | None = None
 
 
 class Doubled(BaseModel):
