@@ -25,6 +25,10 @@ class Smooth(NamedTuple):
     slope: np.ndarray
 
 
+# Of the paths that contribute to a mean of losses, the optimiser looks at so many times as many.
+_SEVERAL = 4.0
+
+
 class Constraint(eqx.Module):
     """An upper limit on one metric over the horizon, computed from the outcomes called `fields`. `least` is the lowest value that
     the metric can have: what a search tightens or eases is the room that the limit leaves above it.
@@ -54,7 +58,13 @@ class Constraint(eqx.Module):
     @property
     @abstractmethod
     def share_of_paths(self) -> float:
-        """The share of paths, worst first, that the optimiser has to look at."""
+        """The share of paths, worst first, that the optimiser has to look at, at most."""
+
+    def share_wanted(self, values: np.ndarray, weights: np.ndarray | None) -> float:
+        """The same, given what all paths contribute under some policy: several times as many as have any of it, for under other
+        policies others have it."""
+        have = float(_weighed(values > 0, weights).mean())
+        return min(_SEVERAL * have, self.share_of_paths) if have > 0 else self.share_of_paths
 
     @property
     @abstractmethod
@@ -98,6 +108,11 @@ class InsolvencyProbability(Constraint):
     @property
     def share_of_paths(self) -> float:
         return min(8 * self.limit, 1.0)
+
+    def share_wanted(self, values: np.ndarray, weights: np.ndarray | None) -> float:
+        # From a policy far outside its limit all of so many may be so deep in insolvency that no small step saves one; twice as
+        # many as are insolvent now always tell which way to go.
+        return max(self.share_of_paths, min(2 * float(_weighed(values > 0, weights).mean()), 1.0))
 
     @property
     def relative_variance(self) -> float:

@@ -1,21 +1,20 @@
 """A solution of the optimiser, moved until its limits hold on fresh paths.
 
 A search fits itself to the few insolvent paths of its own sample, so its solution misses the limits on others. To search again
-on other paths would fit it to those. Instead the policy moves along a line, from the solution towards the solution of a tighter
-problem, as far as fresh paths ask for: a single number is fitted, and the direction is still the efficient one.
+on other paths would fit it to those. Instead the policy moves along a line, from the solution towards one that keeps tighter
+limits, as far as fresh paths ask for: a single number is fitted, and where the search ended every such line is efficient.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.stats import norm
 
-from calibrate.constraints import Constraint
+from calibrate.constraints import Constraint, InsolvencyProbability
 from calibrate.metrics import mean
-from calibrate.optimise import Problem, nearest, simulated_parts
-from calibrate.progress import Listener
-from calibrate.sampling import ImportanceSampling
-from calibrate.simulate import Sample, simulate
+from calibrate.optimise import FrozenSample, FrozenSamples, simulated_parts
+from calibrate.simulate import Sample
 from calibrate.weighing import diagnose
 
 # How far before the solution and beyond the tighter one a line reaches, in units of the way between them.
@@ -46,31 +45,12 @@ class Line(NamedTuple):
 
 
 class FreshPaths:
-    """A sample that the optimiser has not seen, cut down to the paths that can matter near a given policy."""
+    """The paths that a screened sample keeps, with limits as they are, not smoothed as for a search."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        near: np.ndarray,
-        *,
-        seed: int,
-        paths: int,
-        sampling: ImportanceSampling | None,
-        listener: Listener,
-    ):
-        self._problem, self._seed, self._paths, self._sampling = problem, seed, paths, sampling
-        asked = any(constraint.common for constraint in problem.constraints)
-        self._common = np.arange(min(paths, _COMMON_PATHS) if asked else 1)
-        sample = simulate(
-            problem.scenario,
-            problem.at(near),
-            seed=seed,
-            paths=paths,
-            fields=problem.fields,
-            sampling=sampling,
-            on_progress=listener.stage("rehearsal", paths),
-        )
-        self._numbers = nearest(problem.constraints, sample.values["distance"], sample.weights)
+    def __init__(self, sample: FrozenSample):
+        self._of = sample
+        asked = any(constraint.common for constraint in sample.problem.constraints)
+        self._common = np.arange(min(sample.paths, _COMMON_PATHS) if asked else 1)
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         """By which factor the limits are exceeded, at most, where each is to be at its target."""
@@ -83,49 +63,46 @@ class FreshPaths:
             / targets
         )
 
-    def relative_errors(self, point: np.ndarray) -> np.ndarray:
-        """Of the limits' estimates, as weighted paths show them; nothing is known of plain ones, of which few were kept."""
-        if self._sampling is None:
-            return np.zeros(len(self._problem.constraints))
-        errors = []
+    def spreads(self, point: np.ndarray, confidence: float) -> np.ndarray:
+        """How far above the limits' estimates their upper confidence limits lie, and by what two such estimates differ (a standard
+        error), both relative to the estimates. So weighted paths show; nothing is known of plain ones, of which few were kept."""
+        if self._of.sampling is None:
+            return np.zeros((2, len(self._of.problem.constraints)))
+        found = []
         for constraint, values, sample, paths in self._limits(point):
             if sample.weights is None:
                 value, error, *_ = mean(values)
                 above = value - constraint.least
-                errors.append(error / above if above > 0 else 0.0)
+                relative = error / above if above > 0 else 0.0
+                reach = norm.ppf(confidence) * relative
             else:
                 # Paths that were left out contribute nothing; of those kept, the tail is found by its share of all.
                 weights = sample.weights * len(values) / paths
                 terms = constraint.terms(values, weights, at_limit=False)
-                errors.append(1 / np.sqrt(max(diagnose(terms, weights).effective_paths, 1.0)))
-        return np.array(errors)
+                relative = 1 / np.sqrt(max(diagnose(terms, weights).effective_paths, 1.0))
+                reach = norm.ppf(confidence) * relative
+                if isinstance(constraint, InsolvencyProbability) and np.any(values > 0):
+                    reach = (
+                        constraint.upper(values, weights, confidence) / constraint.share(values, weights, len(values))
+                        - 1
+                    )
+            found.append((reach, np.sqrt(2) * relative))
+        return np.transpose(found)
 
     def _limits(self, point: np.ndarray) -> list[tuple[Constraint, np.ndarray, Sample, int]]:
         """For each limit its contributions, the sample they are of, and how many paths that stands for."""
-        problem = self._problem
-        parts = simulated_parts(problem, point, self._numbers, self._common, seed=self._seed, sampling=self._sampling)
-        found = ((constraint, *parts.of(constraint, self._paths)) for constraint in problem.constraints)
+        of = self._of
+        parts = simulated_parts(of.problem, point, of.near, self._common, seed=of.seed, sampling=of.sampling)
+        found = ((constraint, *parts.of(constraint, of.paths)) for constraint in of.problem.constraints)
         return [(c, c.contribution(sample.values), sample, paths) for c, sample, paths in found]
 
 
 class FreshSamples:
-    """Fresh paths of each scenario of a problem, drawn as was learned for each."""
+    """Fresh paths of each scenario of a problem."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        near: np.ndarray,
-        *,
-        seed: int,
-        paths: int,
-        samplings: tuple[ImportanceSampling | None, ...],
-        listener: Listener,
-    ):
-        self._problem = problem
-        self._parts = [
-            FreshPaths(part, near, seed=seed, paths=paths, sampling=sampling, listener=listener)
-            for part, sampling in zip(problem.each, samplings, strict=True)
-        ]
+    def __init__(self, samples: FrozenSamples):
+        self._problem = samples.whole
+        self._parts = [FreshPaths(sample) for sample in samples.parts]
 
     def excess(self, point: np.ndarray, targets: np.ndarray) -> float:
         split = self._problem.apart(targets)
@@ -134,8 +111,8 @@ class FreshSamples:
             used = [np.asarray(self._problem.shares) @ np.array(used)]
         return float(np.max(used))
 
-    def relative_errors(self, point: np.ndarray) -> list[np.ndarray]:
-        return [part.relative_errors(point) for part in self._parts]
+    def spreads(self, point: np.ndarray, confidence: float) -> list[np.ndarray]:
+        return [part.spreads(point, confidence) for part in self._parts]
 
 
 def corrected(fresh: FreshPaths | FreshSamples, line: Line, targets: np.ndarray, start: float = 0.0) -> np.ndarray:

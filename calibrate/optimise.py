@@ -21,8 +21,7 @@ from calibrate.progress import Listener, Silent
 from calibrate.rare_events import Chosen, choose
 from calibrate.sampling import ImportanceSampling
 from calibrate.simulate import Sample, Scenario, simulate, with_values
-from calibrate.trust_region import Found, Local, minimise
-from calibrate.weighing import level_of
+from calibrate.trust_region import Found, Local, minimise, way_inwards
 
 # Paths for the objective and for limits on what all paths have: such means vary little from path to path.
 _COMMON_PATHS = 1024
@@ -33,6 +32,8 @@ _TOLERANCE = 1.01
 _FLOOR = 0.02
 
 
+# The least number of paths that a search keeps.
+_FEWEST_KEPT = 1024
 # The first step of a search from anywhere and of one from nearby, and the relative gain below which a search ends: beyond it
 # lies the noise of any sample that a search can afford.
 _FAR, _NEAR = 0.15, 0.05
@@ -159,23 +160,25 @@ def fewer_paths(paths: int) -> int:
 
 
 def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
-    """How many of a sample's paths the search looks at, near a policy that keeps the limits."""
+    """How many of a sample's paths the search looks at, at most, near a policy that keeps the limits."""
     share = max(constraint.share_of_paths for constraint in constraints)
-    return min(paths, max(1024, round(share * paths)))
+    return min(paths, max(_FEWEST_KEPT, round(share * paths)))
 
 
-def nearest(
-    constraints: tuple[Constraint, ...], distance: np.ndarray, weights: np.ndarray | None
-) -> np.ndarray:  # fmt: skip
-    """The numbers of the paths that come near enough to insolvency to matter to the limits: many times as many as the limits
-    allow, and twice as many as are insolvent now. From a policy far outside its limits all of the first may be so deep in
-    insolvency that no small step saves one; the second always tell which way to go."""
-    if weights is None:
-        kept = max(paths_kept(constraints, len(distance)), 2 * np.count_nonzero(distance > 0))
-        return np.sort(np.argsort(-distance, kind="stable")[:kept])
-    share = max(constraint.share_of_paths for constraint in constraints)
-    insolvent_share = float(weights[distance > 0].sum()) / len(distance)
-    return np.flatnonzero(distance >= level_of(distance, weights, min(max(share, 2 * insolvent_share), 1.0)))
+def matter(constraints: tuple[Constraint, ...], sample: Sample) -> np.ndarray:
+    """Which paths contribute to a limit that most paths contribute nothing to."""
+    rare = [constraint.contribution(sample.values) > 0 for constraint in constraints if not constraint.common]
+    return np.any([np.asarray(sample.values["distance"]) > 0, *rare], axis=0)
+
+
+def nearest(constraints: tuple[Constraint, ...], sample: Sample) -> np.ndarray:
+    """The numbers of the paths that matter to the limits, or come near enough to insolvency that under other policies they may."""
+    weights = np.ones(sample.paths) if sample.weights is None else sample.weights
+    rare = (c for c in constraints if not c.common)
+    share = max((c.share_wanted(c.contribution(sample.values), sample.weights) for c in rare), default=0.0)
+    order = np.argsort(-sample.values["distance"], kind="stable")
+    enough = np.searchsorted(np.cumsum(weights[order]), share * sample.paths)
+    return np.union1d(order[: max(enough + 1, _FEWEST_KEPT)], np.flatnonzero(matter(constraints, sample)))
 
 
 class FrozenSample:
@@ -191,14 +194,15 @@ class FrozenSample:
         weighted_paths: int | None = None,
         listener: Listener | None = None,
         chosen: Chosen | None = None,
+        stage: str = "screening paths",
     ):
-        self.problem, self.seed, self._plain_paths = problem, seed, paths
+        self.problem, self.seed, self._plain_paths, self._stage = problem, seed, paths, stage
         self._weighted_paths = weighted_paths or fewer_paths(paths)
         self.listener = listener or Silent()
         self.evaluations = 0
         self.chosen = chosen
         self._learned_at: np.ndarray | None = None
-        self._near = np.arange(0)
+        self.near = np.arange(0)
         self._edge = Edge(0.0, 1.0)
         self._cache: dict[bytes, Evaluation] = {}
 
@@ -235,9 +239,9 @@ class FrozenSample:
         as the limits speak of."""
         constraints = self.problem.constraints
         self.learn(point)
-        sample = self._distances(point)
+        sample = self._all(point)
         distance = sample.values["distance"]
-        self._near = nearest(constraints, distance, sample.weights)
+        self.near = nearest(constraints, sample)
         for constraint, factor in zip(constraints, tightening, strict=True):
             if isinstance(constraint, InsolvencyProbability):
                 fund = self.problem.scenario.venue.covered
@@ -245,23 +249,24 @@ class FrozenSample:
         self._cache.clear()
 
     def missed(self, point: np.ndarray) -> int:
-        """How many paths that are insolvent at `point` the search does not look at."""
-        return int(np.setdiff1d(np.flatnonzero(self._distances(point).values["distance"] > 0), self._near).size)
+        """How many paths that matter at `point` the search does not look at."""
+        now = np.flatnonzero(matter(self.problem.constraints, self._all(point)))
+        return int(np.setdiff1d(now, self.near).size)
 
-    def _distances(self, point: np.ndarray) -> Sample:
-        done = self.listener.stage("screening paths", self.paths)
+    def _all(self, point: np.ndarray) -> Sample:
+        done = self.listener.stage(self._stage, self.paths)
         return simulate(
             self.problem.scenario,
             self.problem.at(point),
             seed=self.seed,
             paths=self.paths,
             fields=self.problem.fields,
-            sampling=self._sampling,
+            sampling=self.sampling,
             on_progress=done,
         )
 
     @property
-    def _sampling(self) -> ImportanceSampling | None:
+    def sampling(self) -> ImportanceSampling | None:
         return self.chosen.sampling if self.chosen else None
 
     def evaluate(self, point: np.ndarray) -> Evaluation:
@@ -274,7 +279,7 @@ class FrozenSample:
         problem = self.problem
         self.evaluations += 1
         parts = simulated_parts(
-            problem, point, self._near, self._common, seed=self.seed, sampling=self._sampling, derivatives=problem.names
+            problem, point, self.near, self._common, seed=self.seed, sampling=self.sampling, derivatives=problem.names
         )
         limits = []
         for constraint in problem.constraints:
@@ -301,9 +306,30 @@ class FrozenSample:
 class FrozenSamples:
     """A problem on fixed sets of paths, one for each of its scenarios. What a single one offers to a search, for all of them."""
 
-    def __init__(self, problem: Problem, *, seed: int, paths: int, listener: Listener):
-        self.parts = [FrozenSample(part, seed=seed, paths=paths, listener=listener) for part in problem.each]
-        self._whole = problem
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        seed: int,
+        paths: int,
+        listener: Listener,
+        weighted_paths: int | None = None,
+        learned: Sequence[Chosen | None] | None = None,
+        stage: str = "screening paths",
+    ):
+        self.parts = [
+            FrozenSample(
+                part,
+                seed=seed,
+                paths=paths,
+                weighted_paths=weighted_paths,
+                listener=listener,
+                chosen=chosen,
+                stage=stage,
+            )
+            for part, chosen in zip(problem.each, learned or [None] * len(problem.each), strict=True)
+        ]
+        self.whole = problem
         self.problem = problem._replace(constraints=problem.limits)
 
     @property
@@ -314,7 +340,7 @@ class FrozenSamples:
         return [part.learn(point) for part in self.parts]
 
     def screen(self, point: np.ndarray, tightening: np.ndarray) -> None:
-        for part, factors in zip(self.parts, self._whole.apart(tightening), strict=True):
+        for part, factors in zip(self.parts, self.whole.apart(tightening), strict=True):
             part.screen(point, factors)
 
     def missed(self, point: np.ndarray) -> int:
@@ -322,8 +348,8 @@ class FrozenSamples:
 
     def evaluate(self, point: np.ndarray) -> Evaluation:
         found = [part.evaluate(point) for part in self.parts]
-        if self._whole.shares:
-            return expected(found, self._whole.shares)
+        if self.whole.shares:
+            return expected(found, self.whole.shares)
         return found[0]._replace(limits=tuple(limit for evaluation in found for limit in evaluation.limits))
 
 
@@ -390,11 +416,12 @@ def solve(
     nearby: bool = False,
     known: bool = False,
     rounds: int = 8,
+    smallest_gain: float = _FINE_GAIN,
 ) -> Solution:
     """Minimise the objective under the limits, the room of each multiplied by its `tightening`, from a starting point.
 
     Screening and search alternate: a search ends where it has moved so far that other paths may matter, and the last one where
-    nothing more is to be gained and no path that is insolvent at the solution was left out. A start `nearby` saves the first,
+    nothing more is to be gained and no path that matters at the solution was left out. A start `nearby` saves the first,
     rough search; one whose paths are `known`, where the last call on this sample ended, the first screening too.
     """
     problem = sample.problem
@@ -407,11 +434,15 @@ def solve(
             sample.screen(point, tightening)
         here = problem.placed(point)
         found = _search(
-            sample, point, targets, radius=_FAR if rough else _NEAR, smallest_gain=_ROUGH_GAIN if rough else _FINE_GAIN
+            sample,
+            point,
+            targets,
+            radius=_FAR if rough else _NEAR,
+            smallest_gain=_ROUGH_GAIN if rough else smallest_gain,
         )
         point = problem.point_at(found.point)
         far = np.max(np.abs(found.point - here)) > 0.99 * _REACH
-        if not rough and not far and found.finished and sample.missed(point) == 0:
+        if number + 1 < rounds and not rough and not far and found.finished and sample.missed(point) == 0:
             break
         rough = far
     evaluation = sample.evaluate(point)
@@ -431,21 +462,35 @@ def _search(
     sample: FrozenSample | FrozenSamples, start: np.ndarray, targets: np.ndarray, radius: float, smallest_gain: float
 ) -> Found:
     """One search, in coordinates that run from 0 to 1 between the bounds and with the objective at the start as unit."""
-    problem = sample.problem
-    span, here = problem.high - problem.low, problem.placed(start)
+    here = sample.problem.placed(start)
     unit = abs(sample.evaluate(start).objective)
-
-    def local(x: np.ndarray) -> Local:
-        evaluation = sample.evaluate(problem.point_at(x))
-        values = np.array([value for value, _ in evaluation.limits])
-        slopes = np.array([slope * span for _, slope in evaluation.limits])
-        floor = _FLOOR * targets
-        return Local(
-            evaluation.objective / unit,
-            evaluation.objective_slope * span / unit,
-            np.log((values + floor) / (targets + floor)),
-            slopes / (values + floor)[:, None],
-        )
-
     low, high = np.maximum(here - _REACH, 0.0), np.minimum(here + _REACH, 1.0)
-    return minimise(local, here, low, high, radius=radius, smallest_gain=smallest_gain)
+    return minimise(
+        lambda x: _local(sample, x, targets, unit), here, low, high, radius=radius, smallest_gain=smallest_gain
+    )
+
+
+def _local(sample: FrozenSample | FrozenSamples, place: np.ndarray, targets: np.ndarray, unit: float) -> Local:
+    """What a search sees at a place between the bounds."""
+    problem = sample.problem
+    span, evaluation = problem.high - problem.low, sample.evaluate(problem.point_at(place))
+    values = np.array([value for value, _ in evaluation.limits])
+    slopes = np.array([slope * span for _, slope in evaluation.limits])
+    floor = _FLOOR * targets
+    return Local(
+        evaluation.objective / unit,
+        evaluation.objective_slope * span / unit,
+        np.log((values + floor) / (targets + floor)),
+        slopes / (values + floor)[:, None],
+    )
+
+
+def tighter(
+    sample: FrozenSample | FrozenSamples, solution: np.ndarray, targets: np.ndarray, factor: float
+) -> np.ndarray:
+    """A policy near a solution at which all limits are about `factor` times what they are there, or their targets if those are
+    lower: as little of a change as that takes."""
+    problem = sample.problem
+    place = problem.placed(solution)
+    step = way_inwards(_local(sample, place, targets, 1.0), place, -np.log(factor))
+    return problem.point_at(place + step)

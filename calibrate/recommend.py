@@ -6,6 +6,7 @@ the certificate attempted, on paths that are new once more.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from calibrate.certify import Certificate, certify, confidence_of_attempt, paths
 from calibrate.constraints import Constraint, InsolvencyProbability
 from calibrate.correct import FreshSamples, Line, corrected, eased
 from calibrate.metrics import most_events
-from calibrate.optimise import FrozenSamples, Problem, Solution, solve
+from calibrate.optimise import FrozenSamples, Problem, Solution, solve, tighter
 from calibrate.progress import Listener
 from calibrate.rare_events import Chosen
 from calibrate.shocks import derived_seed
@@ -24,10 +25,12 @@ from calibrate.simulate import values_of
 ATTEMPTS = 3
 # An upper limit may be far off for want of losses, which a tighter policy would not mend.
 _TIGHTEN_AT_MOST = 2.0
-# The direction in which to correct is that of limits this much tighter, or less where no policy keeps those.
-_TIGHTER, _NEARLY = (0.6, 0.8, 0.9), 1.1
-# The share of a rehearsal's paths that shows about where the limits hold.
+# A policy is corrected along the way to one whose limits are this much tighter.
+_TIGHTER = 0.6
+# The share of a rehearsal's paths that a last search looks at.
 _ROUGHLY = 0.25
+# A last search ends where a step gains less than this.
+_LAST_GAIN = 5e-4
 # How often a first certificate should be granted to a policy that is exactly at its aim.
 _CHANCE = 0.9
 
@@ -62,40 +65,35 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     )
     room = np.array([constraint.room for constraint in problem.limits])
     least = np.array([constraint.least for constraint in problem.limits])
-    rooms = [
-        headrooms(part.constraints, chosen, effort.paths, effort.paths, effort.confidence)
-        for part, chosen in zip(problem.each, sample.learn(start), strict=True)
-    ]
-    aim = problem.joined(rooms)
+    sample.learn(start)
+    aim = _aim(problem, effort, sample)
     solution = solve(sample, start, aim)
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(sample.problem, solution), solution, None)
 
-    tighter = next_tighter(sample, solution, aim)
-    line = Line(solution.point, tighter.point, problem.low, problem.high)
-    samplings = tuple(chosen.sampling for chosen in sample.learn(solution.point))
-    rehearsal = functools.partial(
-        FreshSamples,
-        problem,
-        seed=derived_seed(effort.seed, "rehearsal"),
-        samplings=samplings,
-        listener=listener,
-    )
-    # Which paths matter is seen best from where the limits hold, and so is how sharp weighted evidence will be; some of the paths
-    # show about where that is.
-    near = corrected(rehearsal(line.at(0), paths=math.ceil(_ROUGHLY * effort.paths)), line, aim * room)
-    fresh = rehearsal(near, paths=effort.paths)
-    errors = fresh.relative_errors(near)
+    # More paths than the search's know better which of the efficient policies is the best.
+    rehearse = functools.partial(_rehearsed, problem, effort, [part.chosen for part in sample.parts], listener)
+    rough = rehearse(math.ceil(_ROUGHLY * effort.paths))
+    rough.learn(solution.point)
+    aim = _aim(problem, effort, rough)
+    polished = solve(rough, solution.point, aim, nearby=True, rounds=1, smallest_gain=_LAST_GAIN)
+    solution = polished if polished.feasible else solution
+    line = Line(solution.point, tighter(rough, solution.point, aim * room, _TIGHTER), problem.low, problem.high)
+    # Where about the limits hold is known now: there it is seen which paths matter, and how sharp weighted evidence will be.
+    rehearsal = rehearse(effort.paths)
+    rehearsal.screen(solution.point, aim)
+    fresh = FreshSamples(rehearsal)
+    spreads = fresh.spreads(solution.point, confidence_of_attempt(effort.confidence, 1))
     aim = problem.joined(
         [
-            room if sampling is None else room_for(fitted, fitted, effort.confidence)
-            for room, sampling, fitted in zip(rooms, samplings, errors, strict=True)
+            mine if part.sampling is None else room_for(*spread)
+            for mine, part, spread in zip(problem.apart(aim), rehearsal.parts, spreads, strict=True)
         ]
     )
     certificate = None
     for attempt in range(1, ATTEMPTS + 1):
         targets = aim * room
-        point = corrected(fresh, line, targets, line.place_of(near))
+        point = corrected(fresh, line, targets, line.place_of(solution.point))
         solution = rounded(problem, solution._replace(point=point))
         certificate = certify(
             problem,
@@ -109,17 +107,39 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         if certificate.granted:
             easing = eased(fresh, margin_alone(problem, solution.point) or line, solution.point, targets)
             return Recommendation("certified", "every limit is kept on fresh paths", solution, certificate, easing)
-        if (
-            noise_alone(certificate)
-            and paths_of_attempt(effort.paths, effort.most_paths, attempt + 1) > certificate.paths
-        ):
+        more = paths_of_attempt(effort.paths, effort.most_paths, attempt + 1) > certificate.paths
+        if attempt == 1 and more and noise_alone(certificate):
             listener.note("certificate refused, though every estimate is within its limit; trying more paths")
             continue
         missed_by = (np.array([holding.upper for holding in certificate.holdings]) - least) / room
         aim = aim / np.clip(1.05 * missed_by, 1.0, _TIGHTEN_AT_MOST)
-        listener.note("certificate refused; trying a tighter policy")
+        listener.note("certificate refused" + ("; trying a tighter policy" if attempt < ATTEMPTS else ""))
     assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
+
+
+def _aim(problem: Problem, effort: Effort, sample: FrozenSamples) -> np.ndarray:
+    """The shares of limits to aim at, as far as is known before a certificate's paths are rehearsed."""
+    paths = effort.paths
+    learned = ((part.problem.constraints, part.chosen) for part in sample.parts)
+    return problem.joined(
+        [headrooms(limits, chosen, paths, paths, effort.confidence) for limits, chosen in learned if chosen is not None]
+    )
+
+
+def _rehearsed(
+    problem: Problem, effort: Effort, learned: Sequence[Chosen | None], listener: Listener, paths: int
+) -> FrozenSamples:
+    """Paths that the optimiser has not seen."""
+    return FrozenSamples(
+        problem,
+        seed=derived_seed(effort.seed, "rehearsal"),
+        paths=paths,
+        weighted_paths=paths,
+        learned=learned,
+        listener=listener,
+        stage="rehearsal",
+    )
 
 
 def margin_alone(problem: Problem, point: np.ndarray) -> Line | None:
@@ -133,16 +153,6 @@ def margin_alone(problem: Problem, point: np.ndarray) -> Line | None:
 def noise_alone(certificate: Certificate) -> bool:
     """Whether a certificate was refused although every estimate keeps its limit and can be relied on."""
     return all(h.estimate.value <= h.limit and not h.poor for h in certificate.holdings)
-
-
-def next_tighter(sample: FrozenSamples, solution: Solution, aim: np.ndarray) -> Solution:
-    """The solution of a tighter problem. Where limits work against each other there may be none that is much tighter, and where
-    a search for one ends says nothing of how to tighten well."""
-    for factor in _TIGHTER:
-        tighter = solve(sample, solution.point, factor * aim, nearby=True, known=factor == _TIGHTER[0])
-        if max(tighter.excess.values()) < _NEARLY:
-            break
-    return tighter
 
 
 def rounded(problem: Problem, solution: Solution) -> Solution:
@@ -160,14 +170,13 @@ def headrooms(
     if chosen.sampling is None:
         return np.array([headroom(constraint, paths, confidence) for constraint in constraints])
     own, fitted = (np.sqrt(chosen.relative_variance / count) for count in (paths, fitted_on))
-    return room_for(own, fitted, confidence)
+    return room_for(norm.ppf(confidence_of_attempt(confidence, 1)) * own, np.hypot(own, fitted))
 
 
-def room_for(own: np.ndarray, fitted: np.ndarray, confidence: float) -> np.ndarray:
-    """The share of limits to aim at, given the relative errors of a certificate's estimates, and of those that the policy is
-    fitted to."""
-    within = norm.ppf(confidence_of_attempt(confidence, 1)) * own + norm.ppf(_CHANCE) * np.hypot(own, fitted)
-    return np.maximum(1 / (1 + within), 1 / _TIGHTEN_AT_MOST)
+def room_for(reach: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """The share of limits to aim at, given how far above a certificate's estimates their upper limits lie, and the error of the
+    difference between those estimates and the ones that the policy is fitted to; both relative."""
+    return np.maximum(1 / (1 + reach + norm.ppf(_CHANCE) * error), 1 / _TIGHTEN_AT_MOST)
 
 
 def headroom(constraint: Constraint, paths: int, confidence: float) -> float:

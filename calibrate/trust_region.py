@@ -13,6 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize, nnls
 
+# What a missed limit costs at least, in units of the objective; twice its price where that is more. Much more than it is worth
+# would forbid the long steps along a curved limit that leave it for a moment.
+_LEAST_PENALTY = 0.3
+# What a missed limit weighs beside the length of a step.
+_MISSED = 1e3
 # Lowest and highest value of each coordinate.
 Box = tuple[np.ndarray | float, np.ndarray | float]
 
@@ -56,7 +61,7 @@ def minimise(
     box = (low, high)
     here, evaluations = evaluate(point), 1
     curvature = np.zeros((len(point), len(point)))
-    penalty = 1.0
+    penalty = _LEAST_PENALTY
     finished = False
     while not finished and evaluations < most_evaluations:
         penalty = max(penalty, 2 * float(np.max(_multipliers(here), initial=0.0)))
@@ -131,6 +136,29 @@ def _step(
         options={"maxiter": 100, "ftol": 1e-12},
     )
     return np.clip(found.x[:size], low, high)
+
+
+def way_inwards(local: Local, point: np.ndarray, tighter_by: float, box: Box = (0.0, 1.0)) -> np.ndarray:
+    """The shortest step within the box after which all limits are kept by `tighter_by`, in their linear replacement, or as far
+    as they can be. Where a search ended every such way costs the same to first order (that is what multipliers mean), so the
+    shortest, which stays closest to what is known, is as good as any."""
+    size, wanted = len(point), local.limits + tighter_by
+
+    def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
+        weighed = np.concatenate([np.ones(size), np.full(len(wanted), _MISSED)]) * z
+        return float(z @ weighed) / 2, weighed
+
+    rows = np.hstack([-local.limit_gradients, np.eye(len(wanted))])
+    found = minimize(
+        objective,
+        np.concatenate([np.zeros(size), np.maximum(wanted, 0.0)]),
+        jac=True,
+        method="SLSQP",
+        bounds=[*zip(box[0] - point, box[1] - point, strict=True), *[(0.0, None)] * len(wanted)],
+        constraints={"type": "ineq", "fun": lambda z: rows @ z - wanted, "jac": lambda z: rows},
+        options={"maxiter": 100, "ftol": 1e-12},
+    )
+    return np.clip(found.x[:size], box[0] - point, box[1] - point)
 
 
 def prices_at(point: np.ndarray, local: Local) -> np.ndarray:

@@ -6,8 +6,7 @@ from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.correct import FreshPaths, Line, corrected
-from calibrate.optimise import FreeParameter, Problem
-from calibrate.progress import Silent
+from calibrate.optimise import FreeParameter, FrozenSample, Problem
 from calibrate.simulate import simulate
 
 PATHS, SEED = 4000, 5
@@ -26,7 +25,9 @@ def losses(of: Problem, point: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def fresh_paths(of: Problem) -> FreshPaths:
-    return FreshPaths(of, LINE.at(0), seed=SEED, paths=PATHS, sampling=None, listener=Silent())
+    sample = FrozenSample(of, seed=SEED, paths=PATHS)
+    sample.screen(LINE.at(0), np.ones(len(of.constraints)))
+    return FreshPaths(sample)
 
 
 @pytest.mark.parametrize("share", [0.4, 1.0, 2.0])

@@ -24,7 +24,7 @@ from calibrate.progress import Silent
 from calibrate.recommend import Effort, headroom, recommend, rounded
 from calibrate.sensitivity import sensitivities
 from calibrate.simulate import simulate
-from calibrate.trust_region import Found, Local, minimise
+from calibrate.trust_region import Found, Local, minimise, way_inwards
 
 # --- the search, on problems with known optima ----------------------------------------------------------------------------
 
@@ -84,6 +84,22 @@ FEASIBLE = {
     ),
 }
 STARTS = {"from the safe corner": (0.9, 0.9), "from an infeasible corner": (0.05, 0.05), "from the side": (0.9, 0.1)}
+
+
+def here(limits: list[float], *gradients: list[float]) -> Local:
+    return Local(1.0, np.ones(2), np.array(limits), np.array(gradients))
+
+
+def test_the_way_to_tighter_limits_is_the_shortest() -> None:
+    """Of one limit along its gradient, of two that bind onto the corner that both leave, at a bound along what is left. A limit far
+    from binding does not matter, and where two work against each other both are missed by as little as can be."""
+    middle, gradient = np.array([0.5, 0.5]), np.array([-3.0, -4.0])
+    shortest = -0.5 * gradient / (gradient @ gradient)
+    np.testing.assert_allclose(way_inwards(here([0.0], [-3, -4]), middle, 0.5), shortest, rtol=1e-3)
+    np.testing.assert_allclose(way_inwards(here([0.0, -9.0], [-3, -4], [5, 5]), middle, 0.5), shortest, rtol=1e-3)
+    np.testing.assert_allclose(way_inwards(here([0.0, 0.0], [-5, 0], [0, -2]), middle, 0.5), [0.1, 0.25], rtol=1e-3)
+    np.testing.assert_allclose(way_inwards(here([0.0], [-3, -4]), np.array([0.5, 1.0]), 0.3), [0.1, 0.0], atol=1e-4)
+    np.testing.assert_allclose(way_inwards(here([0.0, 0.0], [-5, 0], [5, 0]), middle, 0.5), [0.0, 0.0], atol=1e-4)
 
 
 def search(problem: Known, start: tuple[float, float], *, sign: float = 1.0) -> Found:
@@ -389,11 +405,10 @@ def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
     wilder = problem.incumbent._replace(world=problem.incumbent.world._replace(volatility_scale=np.float32(1.05)))
     target = np.array([certificate.holdings[0].estimate.value])
     moved = problem._replace(incumbent=wilder)
-    fresh = FreshPaths(
-        moved, found.solution.point, seed=certificate.seed, paths=100_000, sampling=None, listener=Silent()
-    )
+    sample = FrozenSample(moved, seed=certificate.seed, paths=100_000)
+    sample.screen(found.solution.point, np.ones(1))
     line = Line(found.solution.point, 1.1 * found.solution.point, problem.low, problem.high)
-    again = corrected(fresh, line, target)
+    again = corrected(FreshPaths(sample), line, target)
     np.testing.assert_allclose(again[0] - found.solution.point[0], predicted, rtol=0.25)
 
 
