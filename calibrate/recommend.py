@@ -1,12 +1,10 @@
 """From a problem to a policy that can be signed: optimise, correct on fresh paths, certify on others.
 
-The optimiser sees a small sample; its solution is then moved until the limits hold on a large one (`correct.py`). Only then is
-the certificate attempted, on paths that are new once more.
+The optimiser sees a small sample, and then a larger one nearby; its solution is moved until the limits hold on one that is larger
+still (`correct.py`). Only then is the certificate attempted, on paths that are new once more.
 """
 
-import functools
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,8 +25,8 @@ ATTEMPTS = 3
 _TIGHTEN_AT_MOST = 2.0
 # A policy is corrected along the way to one whose limits are this much tighter.
 _TIGHTER = 0.6
-# The share of a rehearsal's paths that a last search looks at.
-_ROUGHLY = 0.25
+# The share of a rehearsal's paths that the last search looks at.
+_LAST_SEARCH = 0.25
 # A last search ends where a step gains less than this.
 _LAST_GAIN = 5e-4
 # How often a first certificate should be granted to a policy that is exactly at its aim.
@@ -63,34 +61,66 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     sample = FrozenSamples(
         problem, seed=derived_seed(effort.seed, "optimiser"), paths=effort.optimiser_paths, listener=listener
     )
-    room = np.array([constraint.room for constraint in problem.limits])
-    least = np.array([constraint.least for constraint in problem.limits])
     sample.learn(start)
     aim = _aim(problem, effort, sample)
     solution = solve(sample, start, aim)
     if not solution.feasible:
         return Recommendation("infeasible", why_infeasible(sample.problem, solution), solution, None)
 
-    # More paths than the search's know better which of the efficient policies is the best.
-    rehearse = functools.partial(_rehearsed, problem, effort, [part.chosen for part in sample.parts], listener)
-    rough = rehearse(math.ceil(_ROUGHLY * effort.paths))
-    rough.learn(solution.point)
-    aim = _aim(problem, effort, rough)
-    polished = solve(rough, solution.point, aim, nearby=True, rounds=1, smallest_gain=_LAST_GAIN)
+    return _attempts(problem, effort, _rehearsed(problem, effort, sample, solution, listener), listener)
+
+
+class _Rehearsed(NamedTuple):
+    """A solution on paths that the search has not seen: the line on which it is corrected, those paths, and the shares of the
+    limits to aim at."""
+
+    solution: Solution
+    line: Line
+    fresh: FreshSamples
+    aim: np.ndarray
+
+
+def _rehearsed(
+    problem: Problem, effort: Effort, searched: FrozenSamples, solution: Solution, listener: Listener
+) -> _Rehearsed:
+    """Search once more, on some of the paths, and see on all of them what the limits take."""
+
+    def rehearsal(paths: int) -> FrozenSamples:
+        return FrozenSamples(
+            problem,
+            seed=derived_seed(effort.seed, "rehearsal"),
+            paths=paths,
+            weighted_paths=paths,
+            learned=[part.chosen for part in searched.parts],
+            listener=listener,
+            stage="rehearsal",
+        )
+
+    # More paths than those of the search know better which of the efficient policies is the best.
+    some = rehearsal(math.ceil(_LAST_SEARCH * effort.paths))
+    some.learn(solution.point)
+    aim = _aim(problem, effort, some)
+    polished = solve(some, solution.point, aim, nearby=True, rounds=1, smallest_gain=_LAST_GAIN)
     solution = polished if polished.feasible else solution
-    line = Line(solution.point, tighter(rough, solution.point, aim * room, _TIGHTER), problem.low, problem.high)
+    room = np.array([constraint.room for constraint in problem.limits])
+    line = Line(solution.point, tighter(some, solution.point, aim * room, _TIGHTER), problem.low, problem.high)
     # Where about the limits hold is known now: there it is seen which paths matter, and how sharp weighted evidence will be.
-    rehearsal = rehearse(effort.paths)
-    rehearsal.screen(solution.point, aim)
-    fresh = FreshSamples(rehearsal)
+    every = rehearsal(effort.paths)
+    every.screen(solution.point, aim)
+    fresh = FreshSamples(every)
     spreads = fresh.spreads(solution.point, confidence_of_attempt(effort.confidence, 1))
-    aim = problem.joined(
-        [
-            mine if part.sampling is None else room_for(*spread)
-            for mine, part, spread in zip(problem.apart(aim), rehearsal.parts, spreads, strict=True)
-        ]
-    )
-    certificate = None
+    aims = [
+        mine if part.sampling is None else room_for(*spread)
+        for mine, part, spread in zip(problem.apart(aim), every.parts, spreads, strict=True)
+    ]
+    return _Rehearsed(solution, line, fresh, problem.joined(aims))
+
+
+def _attempts(problem: Problem, effort: Effort, rehearsed: _Rehearsed, listener: Listener) -> Recommendation:
+    """Certificates until one is granted: on more paths where the first was refused for noise alone, of tighter policies else."""
+    solution, line, fresh, aim = rehearsed
+    room = np.array([constraint.room for constraint in problem.limits])
+    least = np.array([constraint.least for constraint in problem.limits])
     for attempt in range(1, ATTEMPTS + 1):
         targets = aim * room
         point = corrected(fresh, line, targets, line.place_of(solution.point))
@@ -114,7 +144,6 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         missed_by = (np.array([holding.upper for holding in certificate.holdings]) - least) / room
         aim = aim / np.clip(1.05 * missed_by, 1.0, _TIGHTEN_AT_MOST)
         listener.note("certificate refused" + ("; trying a tighter policy" if attempt < ATTEMPTS else ""))
-    assert certificate is not None
     return Recommendation("not certified", _why_refused(certificate), solution, certificate)
 
 
@@ -124,21 +153,6 @@ def _aim(problem: Problem, effort: Effort, sample: FrozenSamples) -> np.ndarray:
     learned = ((part.problem.constraints, part.chosen) for part in sample.parts)
     return problem.joined(
         [headrooms(limits, chosen, paths, paths, effort.confidence) for limits, chosen in learned if chosen is not None]
-    )
-
-
-def _rehearsed(
-    problem: Problem, effort: Effort, learned: Sequence[Chosen | None], listener: Listener, paths: int
-) -> FrozenSamples:
-    """Paths that the optimiser has not seen."""
-    return FrozenSamples(
-        problem,
-        seed=derived_seed(effort.seed, "rehearsal"),
-        paths=paths,
-        weighted_paths=paths,
-        learned=learned,
-        listener=listener,
-        stage="rehearsal",
     )
 
 
