@@ -4,7 +4,6 @@ The optimiser sees a small sample, and then a larger one nearby; its solution is
 still (`correct.py`). Only then is the certificate attempted, on paths that are new once more.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +24,6 @@ ATTEMPTS = 3
 _TIGHTEN_AT_MOST = 2.0
 # A policy is corrected along the way to one whose limits are this much tighter.
 _TIGHTER = 0.6
-# The share of a rehearsal's paths that the last search looks at.
-_LAST_SEARCH = 0.25
 # A last search ends where a step gains less than this.
 _LAST_GAIN = 5e-4
 # How often a first certificate should be granted to a policy that is exactly at its aim.
@@ -96,8 +93,8 @@ def _rehearsed(
             stage="rehearsal",
         )
 
-    # More paths than those of the search know better which of the efficient policies is the best.
-    some = rehearsal(math.ceil(_LAST_SEARCH * effort.paths))
+    # As many paths as a search without weights would have know better which of the efficient policies is the best.
+    some = rehearsal(effort.optimiser_paths)
     some.learn(solution.point)
     aim = _aim(problem, effort, some)
     polished = solve(some, solution.point, aim, nearby=True, rounds=1, smallest_gain=_LAST_GAIN)
