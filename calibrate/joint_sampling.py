@@ -18,7 +18,7 @@ from calibrate.market.joint import Mixing, mixing_of
 from calibrate.market.joint_files import JointModel
 from calibrate.market.market import Market
 from calibrate.market.model import Jump, JumpLaw, StepShocks, draw_jump
-from calibrate.market.regimes import Regimes
+from calibrate.market.regimes import RegimeLaw, Regimes
 from calibrate.sampling import Drawn, Sampling, longest_divisor
 from calibrate.shocks import PathIds, Seed, Shocks, SourceShocks, StartDraws, source_shocks, start_draws
 from calibrate.units import Index, PerPath, Scalar
@@ -43,15 +43,20 @@ class JointSampling(Sampling):
     def block_length(self, steps: int) -> int:
         return longest_divisor(steps, 24)
 
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, AssetDraw]:
+    def start(
+        self, seed: Seed, ids: PathIds, dtype: np.dtype, crash_share: Scalar | None = None
+    ) -> tuple[StartDraws, AssetDraw]:
+        del crash_share
         draws = start_draws(seed, ids, dtype)
         crash = None if self.regimes is None else self.regimes.start(draws)
         first = AssetDraw(seed, ids, jnp.int32(0), crash)
         sources = self._sources(first, dtype, start=True)
         return draws._replace(normal=_mixed(self.mixing.start, [s.normals.imag for s in sources])), first
 
-    def step(self, state: AssetDraw, block: Index, shocks: Shocks, law: JumpLaw | None) -> tuple[StepShocks, AssetDraw]:
-        del block
+    def step(
+        self, state: AssetDraw, block: Index, shocks: Shocks, law: JumpLaw | None, regime: RegimeLaw | None = None
+    ) -> tuple[StepShocks, AssetDraw]:
+        del block, regime
         sources = self._sources(state, shocks.jump_uniform.dtype)
         volatility = _mixed(self.mixing.volatility, [s.normals.imag for s in sources])
         jump = (

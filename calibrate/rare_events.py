@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from calibrate.constraints import Constraint
+from calibrate.likelier_crashes import LikelierCrashes
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.sampling import Components, Drawn, ImportanceSampling, LargeJumps, block_of, log_densities
@@ -47,19 +48,21 @@ class Family(NamedTuple):
     firsts: np.ndarray
     shares: np.ndarray
     tilted: bool
+    crashes: bool = False
 
 
 class Guess(NamedTuple):
-    """What has been learned so far."""
+    """What has been learned so far; of crashes, in a market of two regimes."""
 
     families: tuple[Family, ...]
     up: LargeJumps
     down: LargeJumps
     length: int
+    crashes: LikelierCrashes | None = None
 
 
-def first_guess(blocks: int, steps: int, *, jumps: bool) -> Guess:
-    """Prices that fall, prices that rise, and jumps."""
+def first_guess(blocks: int, steps: int, *, jumps: bool, regimes: bool = False) -> Guess:
+    """Prices that fall, prices that rise, and jumps; where there are regimes, each in the market's own and in likelier crashes."""
     length = max(1, round(blocks / _BURSTS))
     slow, fast = 1.5 / np.sqrt(steps), 1.5 / np.sqrt(length * steps / blocks)
     firsts = np.arange(0, blocks + 1, max(1, length // 2))
@@ -72,25 +75,30 @@ def first_guess(blocks: int, steps: int, *, jumps: bool) -> Guess:
     if jumps:
         families.append(Family(0.3, 0.0, 0.0, 0.0, 0.0, np.array([blocks]), np.array([share]), tilted=True))
     large = LargeJumps(0.5 / steps, 5.0, 3.0, 3.0)
-    return Guess(tuple(families), large, large, length)
+    if not regimes:
+        return Guess(tuple(families), large, large, length)
+    families += [family._replace(crashes=True) for family in families]
+    return Guess(tuple(families), large, large, length, LikelierCrashes(0.3, 0.7 / steps))
 
 
 def sampling_of(guess: Guess, dtype: np.dtype) -> ImportanceSampling:
     """The mixture, the market's own law first."""
-    rows = [(DEFENSIVE_SHARE, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)]
+    rows = [(DEFENSIVE_SHARE, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)]
     rest = (1 - DEFENSIVE_SHARE) / sum(family.shares.sum() for family in guess.families)
     for family in guess.families:
         rows += [
-            (rest * share, *family[:5], first, guess.length, float(family.tilted))
+            (rest * share, *family[:5], first, guess.length, float(family.tilted), float(family.crashes))
             for first, share in zip(family.firsts, family.shares, strict=True)
         ]
     columns = [np.array(column) for column in zip(*rows, strict=True)]
     whole = {6, 7}
     with jax.enable_x64(dtype == np.float64):
         made = [jnp.asarray(c, jnp.int32 if k in whole else dtype) for k, c in enumerate(columns)]
-        return ImportanceSampling(
-            Components(*made), *(LargeJumps(*(jnp.asarray(x, dtype) for x in law)) for law in (guess.up, guess.down))
-        )
+        up, down = (LargeJumps(*(jnp.asarray(x, dtype) for x in law)) for law in (guess.up, guess.down))
+        if guess.crashes is None:
+            return ImportanceSampling(Components(*made[:-1]), up, down)
+        crashes = LikelierCrashes(*(jnp.asarray(x, dtype) for x in guess.crashes))
+        return ImportanceSampling(Components(*made), up, down, crashes)
 
 
 def learned(guess: Guess, sampling: ImportanceSampling, drawn: Drawn, weight: np.ndarray, block: int) -> Guess:
@@ -105,30 +113,37 @@ def learned(guess: Guess, sampling: ImportanceSampling, drawn: Drawn, weight: np
         np.concatenate([0 * by_block[:1], np.cumsum(by_block, axis=0)])
         for by_block in (some.returns, some.volatilities)
     ]
-    families, at = [], 1
-    for family in guess.families:
-        mine = belongs[at : at + len(family.firsts)]
-        at += len(family.firsts)
-        families.append(_family(family, mine, some, sums, block, guess.length))
+    of_family = np.split(belongs[1:], np.cumsum([len(family.firsts) for family in guess.families])[:-1])
+    families = [
+        _family(family, mine, some, sums, block, guess.length)
+        for family, mine in zip(guess.families, of_family, strict=True)
+    ]
     total = sum(family.shares.sum() for family in families)
     spread = [
         family._replace(shares=(1 - _SPREAD) * family.shares / total + _SPREAD / len(families) / len(family.shares))
         for family in families
     ]
-    tilted = belongs[-1] if families[-1].tilted else np.zeros(belongs.shape[1])
+
+    def of_those(chosen: list[bool]) -> np.ndarray:
+        mine = [part.sum(axis=0) for part, one_of_them in zip(of_family, chosen, strict=True) if one_of_them]
+        return np.sum(mine, axis=0) if mine else np.zeros(belongs.shape[1])
+
+    tilted = of_those([family.tilted for family in families])
     steps = block * (len(sums[0]) - 1)
     up, down = (_large(law, tilted, sign * some.largest_jump, steps) for law, sign in ((guess.up, 1), (guess.down, -1)))
-    return rounded(Guess(tuple(spread), up, down, guess.length))
+    crashes = _crashes(guess.crashes, of_those([family.crashes for family in families]), some, steps)
+    return rounded(Guess(tuple(spread), up, down, guess.length, crashes))
 
 
 def rounded(guess: Guess) -> Guess:
     """Two digits are as many as can be learned; and so another processor, which rounds otherwise, learns the same."""
     families = tuple(
-        Family(*(float(f"{shift:.2g}") for shift in family[:5]), family.firsts, np.round(family.shares, 3), family.tilted)  # type: ignore[call-arg,arg-type]
+        Family(*(float(f"{shift:.2g}") for shift in family[:5]), family.firsts, np.round(family.shares, 3), *family[7:])  # type: ignore[call-arg,arg-type]
         for family in guess.families
     )  # fmt: skip
     up, down = (LargeJumps(*(float(f"{x:.2g}") for x in law)) for law in (guess.up, guess.down))
-    return Guess(families, up, down, guess.length)
+    crashes = None if guess.crashes is None else LikelierCrashes(*(float(f"{x:.2g}") for x in guess.crashes))
+    return Guess(families, up, down, guess.length, crashes)
 
 
 def _family(
@@ -148,7 +163,7 @@ def _family(
         means.append((before, burst))
     (before_return, burst_return), (before_volatility, burst_volatility) = means
     start = float((belongs @ drawn.start).sum() / shares.sum())
-    return Family(start, before_return, burst_return, before_volatility, burst_volatility, first, shares, family.tilted)
+    return Family(start, before_return, burst_return, before_volatility, burst_volatility, first, shares, *family[7:])
 
 
 def _large(law: LargeJumps, belongs: np.ndarray, largest: np.ndarray, steps: int) -> LargeJumps:
@@ -160,6 +175,15 @@ def _large(law: LargeJumps, belongs: np.ndarray, largest: np.ndarray, steps: int
     least = float(size[order][np.searchsorted(np.cumsum(mine[order]), 0.05 * mine.sum())]) - 1
     share = float(np.clip(mine.sum() / belongs.sum(), 0.1, 0.9))
     return LargeJumps(share / steps, max(mean, 1.5), max(least, 0.0), max(mean - least, 1.0))
+
+
+def _crashes(law: LikelierCrashes | None, belongs: np.ndarray, drawn: Drawn, steps: int) -> LikelierCrashes | None:
+    """Crashes as often at the start, and as often in a calm step, as on the paths that belong here."""
+    calm_steps = 0.0 if drawn.calm_steps is None else float(belongs @ drawn.calm_steps)
+    if law is None or calm_steps <= 0:
+        return law
+    at_start, each_step = belongs @ drawn.began_in_crash / belongs.sum(), belongs @ drawn.crashes / calm_steps
+    return LikelierCrashes(float(np.clip(at_start, 0.05, 0.9)), float(np.clip(each_step, 0.1 / steps, 10 / steps)))
 
 
 class Chosen(NamedTuple):
@@ -200,7 +224,8 @@ def choose(
         listener.note("paths are sampled plainly: the market draws from a history, which no shift of normals changes")
         return Chosen(None, None, bounds, 1.0)
     block = block_of(scenario.steps)
-    guess = start or first_guess(scenario.steps // block, scenario.steps, jumps=has_jumps(scenario))
+    parts = {"jumps": has_jumps(scenario), "regimes": scenario.market.regimes is not None}
+    guess = start or first_guess(scenario.steps // block, scenario.steps, **parts)
     done = listener.stage("learning where losses are", _ROUNDS * PILOT_PATHS)
 
     def pilot(number: int) -> Pilot:

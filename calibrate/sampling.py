@@ -2,10 +2,11 @@
 
 Importance sampling draws each path from a mixture of laws (*components*): the market's own, laws in which prices and volatility
 drift, at first slowly and then for a while strongly from some block of steps on, and a law in which large jumps come on top of
-the market's own. A path's weight is the market's density over that of the whole mixture (the balance heuristic of
-Veach and Guibas 1995), so a weight never exceeds one over the share of the market's own law, and what the other components
-overlook is merely measured as if by fewer plain paths (Hesterberg 1995, Owen and Zhou 2000). Weights are made of the shocks
-alone: they do not depend on the policy, nor on anything else that derivatives are taken in.
+the market's own; in a market of two regimes, each of these once more with likelier crashes (`likelier_crashes.py`). A path's
+weight is the market's density over that of the whole mixture (the balance heuristic of Veach and Guibas 1995), so a weight never
+exceeds one over the share of the market's own law, and what the other components overlook is merely measured as if by fewer plain
+paths (Hesterberg 1995, Owen and Zhou 2000). Weights are made of the shocks alone, and of the regimes that come of them: they do
+not depend on the policy, nor on anything else that derivatives are taken in.
 
 A law of normals shifted by `a` has density exp(a z - a^2 / 2) relative to the market's. Where in a step the market jumps one way
 with probability p and large jumps of relative density g(x) are added with probability l, a jump has the density
@@ -22,7 +23,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from calibrate.extremes import larger, smaller
+from calibrate.likelier_crashes import CrashesSoFar, LikelierCrashes, started, stepped
 from calibrate.market.model import Jump, JumpLaw, StepShocks, draw_jump, drawn_kind
+from calibrate.market.regimes import RegimeLaw
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, start_draws
 from calibrate.units import Index, PerPath, Scalar
 
@@ -64,7 +67,8 @@ _LARGEST = 40.0
 
 class Components(NamedTuple):
     """The mixture. Normals are shifted by `before` in the blocks of steps before number `first`, by `burst` in the `length`
-    blocks from there on, and not at all afterwards. `tilted` is 1 where jumps are tilted and 0 where they are not."""
+    blocks from there on, and not at all afterwards. `tilted` is 1 where jumps are tilted and 0 where they are not, `crashes`
+    likewise for regimes (None where they are not tilted at all)."""
 
     share: Float[Array, " component"]
     start: Float[Array, " component"]
@@ -75,13 +79,15 @@ class Components(NamedTuple):
     first: Int[Array, " component"]
     length: Int[Array, " component"]
     tilted: Float[Array, " component"]
+    crashes: Float[Array, " component"] | None = None
 
 
 class Drawn(NamedTuple):
     """What is remembered of how a path was drawn, and its weight. The sums of normals are by block of steps, those of jumps over
     all steps:
     how many there were and were to be expected, and the largest exponential, negative if downward. `log_jumps` is the log of
-    the density of its jumps under the tilt, relative to the market's."""
+    the density of its jumps under the tilt, relative to the market's. The last four are those of `CrashesSoFar`, where crashes are
+    tilted."""
 
     start: PerPath
     returns: Float[Array, "block path"]
@@ -91,6 +97,10 @@ class Drawn(NamedTuple):
     jumps_expected: PerPath
     largest_jump: PerPath
     weight: PerPath | None
+    log_crashes: PerPath | None = None
+    began_in_crash: PerPath | None = None
+    crashes: PerPath | None = None
+    calm_steps: PerPath | None = None
 
 
 class Draw(NamedTuple):
@@ -104,6 +114,7 @@ class Draw(NamedTuple):
     jumps: PerPath
     jumps_expected: PerPath
     largest_jump: PerPath
+    crashes: CrashesSoFar | None
 
 
 class Sampling(eqx.Module):
@@ -114,11 +125,15 @@ class Sampling(eqx.Module):
         """For how many steps shocks are made at a time; a divisor of the number of steps."""
 
     @abstractmethod
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Any]:
-        """What draws the market's state at the start."""
+    def start(
+        self, seed: Seed, ids: PathIds, dtype: np.dtype, crash_share: Scalar | None = None
+    ) -> tuple[StartDraws, Any]:
+        """What draws the market's state at the start; `crash_share` is how likely that is a crash, where there are regimes."""
 
     @abstractmethod
-    def step(self, state: Any, block: Index, shocks: Shocks, law: JumpLaw | None) -> tuple[StepShocks, Any]:
+    def step(
+        self, state: Any, block: Index, shocks: Shocks, law: JumpLaw | None, regime: RegimeLaw | None = None
+    ) -> tuple[StepShocks, Any]:
         """The shocks of a step, made of those of the generator."""
 
     @abstractmethod
@@ -136,13 +151,16 @@ class PlainSampling(Sampling):
     def block_length(self, steps: int) -> int:
         return longest_divisor(steps, 24)
 
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Draw | None]:
+    def start(
+        self, seed: Seed, ids: PathIds, dtype: np.dtype, crash_share: Scalar | None = None
+    ) -> tuple[StartDraws, Draw | None]:
+        del crash_share
         return start_draws(seed, ids, dtype), None
 
     def step(
-        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
+        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None, regime: RegimeLaw | None = None
     ) -> tuple[StepShocks, Draw | None]:
-        del block
+        del block, regime
         jump = None if law is None else draw_jump(law, shocks.jump_uniform)
         return _step_shocks(shocks, shocks.return_normal, shocks.volatility_normal, law, jump), state
 
@@ -160,26 +178,33 @@ class ImportanceSampling(Sampling):
     components: Components
     up: LargeJumps
     down: LargeJumps
+    crashes: LikelierCrashes | None = None
 
     def plain(self) -> "ImportanceSampling":
         """The same mixture with nothing in it but the market's own law."""
         share = jnp.zeros_like(self.components.share).at[0].set(1.0)
-        return ImportanceSampling(self.components._replace(share=share), self.up, self.down)
+        return ImportanceSampling(self.components._replace(share=share), self.up, self.down, self.crashes)
 
     def block_length(self, steps: int) -> int:
         return block_of(steps)
 
-    def start(self, seed: Seed, ids: PathIds, dtype: np.dtype) -> tuple[StartDraws, Draw | None]:
+    def start(
+        self, seed: Seed, ids: PathIds, dtype: np.dtype, crash_share: Scalar | None = None
+    ) -> tuple[StartDraws, Draw | None]:
         draws = start_draws(seed, ids, dtype)
         steps = jnp.cumsum(self.components.share)
         number = jnp.sum(draws.law_uniform >= steps[:-1, None], axis=0)
         own = jax.tree.map(lambda column: column[number], self.components)
         zero = jnp.zeros_like(draws.normal)
         start = draws.normal + own.start
-        return draws._replace(normal=start), Draw(own, start, zero, zero, zero, zero, zero, zero)
+        draw = Draw(own, start, zero, zero, zero, zero, zero, zero, None)
+        if self.crashes is None or own.crashes is None or crash_share is None:
+            return draws._replace(normal=start), draw
+        regime_uniform, crashes = started(self.crashes, own.crashes, crash_share, draws.regime_uniform)
+        return draws._replace(normal=start, regime_uniform=regime_uniform), draw._replace(crashes=crashes)
 
     def step(
-        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None
+        self, state: Draw | None, block: Index, shocks: Shocks, law: JumpLaw | None, regime: RegimeLaw | None = None
     ) -> tuple[StepShocks, Draw | None]:
         assert state is not None
         own = state.own
@@ -191,6 +216,7 @@ class ImportanceSampling(Sampling):
         returned = shocks.return_normal + shift(own.before_return, own.burst_return)
         volatility = shocks.volatility_normal + shift(own.before_volatility, own.burst_volatility)
         state = state._replace(returns=state.returns + returned, volatilities=state.volatilities + volatility)
+        shocks, state = self._regime(shocks, state, regime)
         if law is None:
             return _step_shocks(shocks, returned, volatility, None, None), state
         jump = self._jump(law, shocks.jump_uniform, own.tilted)
@@ -202,6 +228,13 @@ class ImportanceSampling(Sampling):
             jumps_expected=state.jumps_expected + law.probability,
             largest_jump=jnp.where(largest > 0, signed, state.largest_jump),
         )
+
+    def _regime(self, shocks: Shocks, state: Draw, regime: RegimeLaw | None) -> tuple[Shocks, Draw]:
+        if self.crashes is None or state.own.crashes is None or state.crashes is None or regime is None:
+            return shocks, state
+        assert shocks.regime_uniform is not None
+        uniform, crashes = stepped(self.crashes, state.own.crashes, regime, shocks.regime_uniform, state.crashes)
+        return shocks._replace(regime_uniform=uniform), state._replace(crashes=crashes)
 
     def _jump(self, law: JumpLaw, uniform: PerPath, tilted: PerPath) -> Jump:
         room = tilted * (1 - law.probability)
@@ -234,7 +267,8 @@ class ImportanceSampling(Sampling):
         assert state is not None
         assert sums is not None
         jumps = (state.log_jumps, state.jumps, state.jumps_expected, state.largest_jump)
-        drawn = Drawn(state.start, *sums, *jumps, weight=None)
+        crashes = {} if state.crashes is None else state.crashes._asdict()
+        drawn = Drawn(state.start, *sums, *jumps, weight=None, **crashes)
         return drawn._replace(weight=jnp.exp(-jax.nn.logsumexp(log_densities(self, drawn, block), axis=0)))
 
 
@@ -259,6 +293,8 @@ def log_densities(sampling: ImportanceSampling, drawn: Drawn, block: int) -> Flo
     result = (
         jnp.log(c.share)[:, None] + _shifted(c.start[:, None], drawn.start, 1) + c.tilted[:, None] * drawn.log_jumps
     )
+    if c.crashes is not None and drawn.log_crashes is not None:
+        result += c.crashes[:, None] * drawn.log_crashes
     for total, before, burst in zip(
         sums, (c.before_return, c.before_volatility), (c.burst_return, c.burst_volatility), strict=True
     ):

@@ -288,7 +288,8 @@ def outcomes(
     scenario: Scenario, parameters: Parameters, sampling: Sampling, seed: Seed, ids: PathIds
 ) -> tuple[Outcome, Drawn | None]:
     """Simulate the given paths from start to horizon. Traceable: this is what is compiled and differentiated."""
-    draws, draw = sampling.start(seed, ids, scenario.dtype)
+    regimes = scenario.market.regimes
+    draws, draw = sampling.start(seed, ids, scenario.dtype, None if regimes is None else regimes.share_at_start)
     state, scale = start(scenario, parameters, draws)
     continuous, needs = isinstance(scenario.oracle, ContinuousOracle), scenario.market.needs
     block, begins = sampling.block_length(scenario.steps), begins_of(scenario.events, seed, ids)
@@ -302,7 +303,8 @@ def outcomes(
         def run_step(carry: Carry, of_step: tuple[Index, Shocks, SourceShocks | None]) -> tuple[Carry, None]:
             (state, draw), (index, made, sources) = carry, of_step
             law = scenario.market.jump_law(state.market, scenario.dt, parameters.world.jump_rate)
-            drawn, draw = sampling.step(draw, number, made, lax.stop_gradient(law))
+            regime = scenario.market.regime_law(state.market, scenario.dt)
+            drawn, draw = sampling.step(draw, number, made, lax.stop_gradient(law), regime)
             within = Within(made.low_uniform, made.high_uniform, sources)
             now = happening(scenario.events, begins, index)
             return (step(scenario, parameters, scale, state, index, drawn._replace(law=law), within, now), draw), None
@@ -460,7 +462,8 @@ def _compiled(
 
     def chosen(parameters: Parameters) -> tuple[dict[str, Array], dict[str, Any]]:
         outcome, drawn = outcomes(scenario, parameters, sampling, seed, ids)
-        remembered = {} if drawn is None else drawn._asdict() if keep_drawn else {"weight": drawn.weight}
+        kept = {} if drawn is None else drawn._asdict() if keep_drawn else {"weight": drawn.weight}
+        remembered = {name: value for name, value in kept.items() if value is not None}
         given = outcome._asdict()
         return {field: given[field] for field in fields if given[field] is not None}, remembered
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool
 
 from calibrate.extremes import smaller
 from calibrate.market.model import Arrival, Jump, JumpLaw, Sizes, State, StepShocks, Volatility, joined_law
-from calibrate.market.regimes import CALM, Multipliers, Regimes
+from calibrate.market.regimes import CALM, Multipliers, RegimeLaw, Regimes
 from calibrate.shocks import Needs, StartDraws
 from calibrate.units import PerPath, Scalar
 
@@ -83,6 +83,10 @@ class Market(eqx.Module):
             return own
         of_all = smaller(rate_scale * self.shared.arrival.expected((), level, dt), 1.0)
         return joined_law(own, JumpLaw(of_all, self.shared.sizes.upward()))
+
+    def regime_law(self, state: MarketState, dt: Scalar) -> RegimeLaw | None:
+        """The law of the regime a step from this state; None for a market of one."""
+        return None if self.regimes is None or state.crash is None else self.regimes.law(state.crash, dt)
 
     def step(self, state: MarketState, shocks: StepShocks, dt: Scalar, scale: Scalar) -> tuple[MarketState, MarketMove]:
         """The state one step of `dt` years later, and what happened in it."""

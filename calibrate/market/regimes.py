@@ -27,6 +27,13 @@ class Multipliers(NamedTuple):
 CALM = Multipliers(1.0, 1.0, 1.0)
 
 
+class RegimeLaw(NamedTuple):
+    """Whether there is a crash now, and how likely there is one a step later."""
+
+    crash: Bool[Array, " path"]
+    probability: PerPath
+
+
 class Regimes(eqx.Module):
     """Rates of switching are annual, multipliers are relative to calm, `oracle_delay` is added to the oracle's own (years).
     `crash_at_start` is the probability of starting in a crash; None is the long-run share of crashes."""
@@ -40,14 +47,22 @@ class Regimes(eqx.Module):
     crash_at_start: Scalar | None = None
 
     def start(self, draws: StartDraws) -> Bool[Array, " path"]:
-        share = self._crash_share() if self.crash_at_start is None else self.crash_at_start
-        return draws.regime_uniform < share
+        return draws.regime_uniform < self.share_at_start
+
+    @property
+    def share_at_start(self) -> Scalar:
+        """The probability of starting in a crash."""
+        return self._crash_share() if self.crash_at_start is None else self.crash_at_start
+
+    def law(self, crash: Bool[Array, " path"], dt: Scalar) -> RegimeLaw:
+        """How likely there is a crash one step later."""
+        mixed = -jnp.expm1(-(self.crashes_per_year + self.recoveries_per_year) * dt)
+        share = self._crash_share()
+        return RegimeLaw(crash, jnp.where(crash, 1 - (1 - share) * mixed, share * mixed))
 
     def step(self, crash: Bool[Array, " path"], uniform: PerPath, dt: Scalar) -> Bool[Array, " path"]:
         """Whether there is a crash one step later."""
-        mixed = -jnp.expm1(-(self.crashes_per_year + self.recoveries_per_year) * dt)
-        share = self._crash_share()
-        return uniform < jnp.where(crash, 1 - (1 - share) * mixed, share * mixed)
+        return uniform < self.law(crash, dt).probability
 
     def multipliers(self, crash: Bool[Array, " path"]) -> Multipliers:
         each = self.volatility_multiplier, self.jump_multiplier, self.depth_multiplier
