@@ -55,12 +55,10 @@ GUESS = Guess(
 EVERY_KIND = sampling_of(GUESS, np.dtype(np.float32))
 
 
-def simulated(law: Regimes, sampling: ImportanceSampling | None, seed: int, paths: int = PATHS) -> Sample:
+def simulated(law: Regimes, sampling: ImportanceSampling, seed: int, paths: int = PATHS) -> Sample:
     scenario, parameters = with_regimes(CASE, law), CASE.parameters()
-    drawn = sampling is not None
-    return simulate(
-        scenario, parameters, seed=seed, paths=paths, fields=FIELDS, sampling=sampling, keep_drawn=drawn, chunk=4096
-    )
+    asked = {"seed": seed, "paths": paths, "fields": FIELDS, "chunk": 4096}
+    return simulate(scenario, parameters, sampling=sampling, keep_drawn=True, **asked)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,10 @@ def weighted() -> Sample:
 
 @pytest.fixture(scope="module")
 def plain() -> Sample:
-    return simulated(OFTEN, None, 2)
+    """By the same program, which saves compiling another."""
+    made = simulated(OFTEN, EVERY_KIND.plain(), 2)
+    np.testing.assert_array_equal(made.weights, 1.0)
+    return made
 
 
 def chain(law: Regimes, dt: float) -> tuple[float, float]:
