@@ -13,7 +13,7 @@ so that rare large jumps can be drawn oftener and weighted without knowing it (`
 jump rates and depth, and make the oracle late.
 
 Which random numbers a part takes beyond two normals and one uniform is known when a program is compiled (`Needs`); models that
-take no more cost no more. Weighted sampling shifts the two normals and adds jumps; third normals, regimes and blocks of a
+take no more cost no more. Weighted sampling shifts the two normals and adds jumps and crashes; third normals and blocks of a
 history keep their own law under it. A part that normals do not drive says so, and its market is sampled plainly.
 
 Everything is a Lipschitz function of the parameters, given the shocks, but for three things that are drawn: whether a jump
