@@ -41,11 +41,12 @@ from baselines import Candidate, Stated, stated  # noqa: E402
 from jax import lax  # noqa: E402
 
 from calibrate.assemble import Assembled, assemble  # noqa: E402
+from calibrate.chunking import CHUNK  # noqa: E402
 from calibrate.job import load_job  # noqa: E402
 from calibrate.sampling import PlainSampling  # noqa: E402
 from calibrate.shipped import shipped_folder  # noqa: E402
 from calibrate.shocks import path_ids, seed_words, shocks_of_steps  # noqa: E402
-from calibrate.simulate import CHUNK, simulate  # noqa: E402
+from calibrate.simulate import simulate  # noqa: E402
 
 numba = importlib.util.find_spec("numba")
 if numba:

@@ -16,7 +16,7 @@ from calibrate.optimise import Problem, fewer_paths, paths_kept
 from calibrate.pipeline import effort_of, problem_of, sweep_of
 from calibrate.rare_events import PILOT_PATHS, may_be_weighted
 from calibrate.recommend import Effort
-from calibrate.simulate import CHUNK, METRIC_FIELDS, simulate
+from calibrate.simulate import METRIC_FIELDS, simulate
 
 # What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.
 _SCREENINGS, _EVALUATIONS = 5, 25

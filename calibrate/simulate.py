@@ -6,6 +6,7 @@ that they are computed once however many derivatives travel along. Derivatives a
 with the number of steps. Paths run in chunks that fit the cache, spread over cores, devices and processes (spread.py).
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.book import Book
+from calibrate.chunking import usual_chunk
 from calibrate.closes import sold_at
 from calibrate.compiled import computed_once
 from calibrate.events import NOTHING, Event, Happening, begins_of, happening
@@ -38,7 +40,6 @@ from calibrate.market.model import StepShocks, relative_likelihood
 from calibrate.oracle import NOTHING_DRAWN, ContinuousOracle, Oracle, StepOfPrice, Within
 from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
 from calibrate.policy import Parameters, Policy, with_values
-from calibrate.processes import current_crew
 from calibrate.rise_windows import Window
 from calibrate.sampling import Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, path_ids, seed_words, shocks_of_steps
@@ -333,12 +334,6 @@ METRIC_FIELDS = tuple(
 # Those of mechanisms that not every venue has come along where it has them.
 OPTIONAL_FIELDS = tuple(Outcome._field_defaults)
 
-# Paths at a time: small enough for the state to stay in a core's cache, large enough to hide the cost of starting a step.
-CHUNK = 4096
-# Samples of fewer paths run in pieces of one smaller size, so that only two programs are ever compiled for a job; derivatives,
-# of which there are several a path, in pieces of their own.
-_SMALL_CHUNK, _DERIVATIVES_CHUNK = 1024, 512
-
 
 class Sample(NamedTuple):
     """Outcomes of many paths, by field, or what is remembered of them (summary.py); derivatives, where asked for, with the
@@ -418,10 +413,10 @@ def simulated(
 ) -> Iterator[Piece]:
     """The same, chunk by chunk and in order: for samples too large to be held whole."""
     numbers = range(paths) if isinstance(paths, int) else np.asarray(paths)
-    usual = CHUNK if len(numbers) >= CHUNK * current_crew().cores else _SMALL_CHUNK
-    size = chunk or (_DERIVATIVES_CHUNK if derivatives else usual)
     chosen = sampling or PlainSampling()
     key = seed_words(seed)
+    carried = functools.partial(_carried_bytes, scenario, parameters, chosen, key)
+    size = chunk or usual_chunk(len(numbers), len(derivatives), carried)
 
     def chunk_of(k: int) -> np.ndarray:
         # A short last chunk is filled up, so that one compiled program serves all.
@@ -445,6 +440,17 @@ def simulated(
         if on_progress is not None:
             on_progress(piece.paths)
         yield piece
+
+
+def _carried_bytes(scenario: Scenario, parameters: Parameters, sampling: Sampling, seed: Seed) -> int:
+    """What a path carries from step to step."""
+
+    def carried(ids: PathIds) -> Carry:
+        draws, draw = sampling.start(seed, ids, scenario.dtype)
+        return start(scenario, parameters, draws)[0], draw
+
+    leaves = jax.tree.leaves(jax.eval_shape(carried, path_ids(np.arange(1))))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 @eqx.filter_jit
