@@ -15,7 +15,7 @@ from calibrate.metrics import USER_COST, Estimate
 from calibrate.optimise import Problem
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
-from calibrate.rare_events import Chosen, Guess, choose
+from calibrate.rare_events import Chosen, choose
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Sample, Scenario, simulate, simulated
 from calibrate.summary import Outcomes, summarised
@@ -112,20 +112,13 @@ def measured(
     listener: Listener,
     tail_level: float,
     weighted_paths: int | None = None,
-    start: Guess | None = None,
+    known: Chosen | None = None,
 ) -> tuple[Sample, Chosen]:
-    """Outcomes under a policy, drawn in the way that suits what the limits are about. Of weighted paths there may be fewer;
-    `start` is what was learned about them nearby. Of plain paths, which may be many, only distances are kept, and what figures
-    need whose tails begin at `tail_level` or above."""
-    chosen = choose(
-        scenario,
-        parameters,
-        constraints,
-        kind=sampling,
-        at_limit=False,
-        seed=seed,
-        listener=listener,
-        start=start,
+    """Outcomes under a policy, drawn in the way that suits what the limits are about, or as is `known` to suit them from having
+    been learned there. Of weighted paths there may be fewer. Of plain paths, which may be many, only distances are kept, and what
+    figures need whose tails begin at `tail_level` or above."""
+    chosen = known or choose(
+        scenario, parameters, constraints, kind=sampling, at_limit=False, seed=seed, listener=listener
     )
     paths = paths if chosen.sampling is None else weighted_paths or paths
     done = listener.stage(stage, paths)

@@ -12,9 +12,10 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import jaxpr_as_fun
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 Values = TypeVar("Values")
 Elementwise = Callable[..., Float[Array, "..."]]
@@ -25,13 +26,27 @@ def computed_once(work: Callable[[], Values], sample: Float[Array, "..."]) -> Va
     if jax.default_backend() != "cpu":
         # Other compilers fuse differently, and on a GPU a condition makes the host wait.
         return work()
-    # True of every number, which the compiler cannot know; where there is none, nothing else is either.
-    always = sample[(0,) * sample.ndim] > -jnp.inf
+    # Where there is no number, nothing else is one either.
+    always = _is_number(lax.stop_gradient(sample[(0,) * sample.ndim]))
     # Written down once and read off twice: where one such piece of work holds another, its Python would run over and over.
     written, shapes = jax.make_jaxpr(work, return_shape=True)()
     leaves, tree = jax.tree.flatten(shapes)
     nothing = lambda: [jnp.full(leaf.shape, jnp.nan, leaf.dtype) for leaf in leaves]  # noqa: E731
     return jax.tree.unflatten(tree, lax.cond(always, jaxpr_as_fun(written), nothing))
+
+
+@custom_vmap
+def _is_number(value: Float[Array, ""]) -> Bool[Array, ""]:
+    """True, which the compiler cannot know."""
+    return value > -jnp.inf
+
+
+@_is_number.def_vmap
+def _are_numbers(count: int, batched: list[bool], values: Float[Array, " candidate"]) -> tuple[Bool[Array, ""], bool]:
+    """One condition for all that are computed side by side: with one for each, both branches would be computed, and then chosen
+    from."""
+    del count, batched
+    return _is_number(values[0]), False
 
 
 def with_slopes(function: Elementwise) -> Elementwise:

@@ -18,7 +18,7 @@ from calibrate.metrics import Estimate, metrics_of
 from calibrate.optimise import FrozenSample, Problem, solve
 from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent, Under
-from calibrate.rare_events import Chosen, Guess
+from calibrate.rare_events import Chosen
 from calibrate.recommend import headrooms
 from calibrate.shocks import derived_seed
 from calibrate.simulate import values_of
@@ -62,7 +62,7 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
     """Certified points of the sweep in the first scenario, and the named policies on the same paths."""
     problem = problem.each[0]
     start = values_of(problem.incumbent, problem.names)
-    found: list[tuple[str, float, Parameters, Guess | None]] = []
+    found: list[tuple[str, float, Parameters, Chosen | None]] = []
     chosen: Chosen | None = None
     done = listener.stage("frontier: searching", len(sweep.tolerances))
     for tolerance in sorted(sweep.tolerances, reverse=True):
@@ -72,7 +72,7 @@ def frontier(problem: Problem, sweep: Sweep, named: dict[str, Parameters], liste
             listener.note(f"tolerance {tolerance:.2g}: no policy within the bounds keeps it; left out")
             continue
         start = solution
-        found.append(("frontier", float(tolerance), problem.at(solution), chosen.guess))
+        found.append(("frontier", float(tolerance), problem.at(solution), chosen))
     found += [(label, float("nan"), parameters, None) for label, parameters in named.items()]
     done = listener.stage("frontier: certifying", len(found))
     return [_certified(problem, *point, sweep, done) for point in found]
@@ -118,7 +118,7 @@ def _certified(
     label: str,
     tolerance: float,
     parameters: Parameters,
-    learned: Guess | None,
+    learned: Chosen | None,
     sweep: Sweep,
     done: Callable[[int], None],
 ) -> FrontierPoint:
@@ -134,7 +134,7 @@ def _certified(
         listener=Silent(),
         tail_level=sweep.tail_level,
         weighted_paths=fewer_fresh_paths(sweep.paths),
-        start=learned,
+        known=learned,
     )
     done(1)
     certified = not np.isnan(tolerance) and hold(asked, sample.values, sample.weights, sweep.confidence).satisfied

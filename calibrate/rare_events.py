@@ -11,6 +11,7 @@ Whether it helps is measured, not believed: on further paths, against plain samp
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,9 +105,11 @@ def sampling_of(guess: Guess, dtype: np.dtype) -> ImportanceSampling:
 def learned(guess: Guess, sampling: ImportanceSampling, drawn: Drawn, weight: np.ndarray, block: int) -> Guess:
     """The guess moved to what weighted paths say."""
     every = weight > 0
-    some = jax.tree.map(lambda a: np.asarray(a, np.float64)[..., every], drawn)
+    # Of all paths, since another number of them would be another program.
     with jax.enable_x64(True):
-        logs = np.asarray(log_densities(sampling, jax.tree.map(jnp.asarray, some), block))
+        double = jax.tree.map(lambda a: np.asarray(a, np.float64), drawn)
+        logs = np.asarray(_log_densities(sampling, double, block))[:, every]
+    some = jax.tree.map(lambda a: a[..., every], double)
     belongs = np.exp(logs - logs.max(axis=0))
     belongs *= weight[every] / belongs.sum(axis=0)
     sums = [
@@ -133,6 +136,9 @@ def learned(guess: Guess, sampling: ImportanceSampling, drawn: Drawn, weight: np
     up, down = (_large(law, tilted, sign * some.largest_jump, steps) for law, sign in ((guess.up, 1), (guess.down, -1)))
     crashes = _crashes(guess.crashes, of_those([family.crashes for family in families]), some, steps)
     return rounded(Guess(tuple(spread), up, down, guess.length, crashes))
+
+
+_log_densities = eqx.filter_jit(log_densities)
 
 
 def rounded(guess: Guess) -> Guess:

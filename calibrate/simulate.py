@@ -7,7 +7,6 @@ with the number of steps. Paths run in chunks that fit the cache, spread over co
 """
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.book import Book
-from calibrate.chunking import usual_chunk
+from calibrate.chunking import in_chunks, numbers_of, usual_chunk
 from calibrate.closes import sold_at
 from calibrate.compiled import computed_once
 from calibrate.events import NOTHING, Event, Happening, begins_of, happening
@@ -38,13 +37,12 @@ from calibrate.liquidity import Flow, Liquidity
 from calibrate.market.market import Market, MarketState, jumped
 from calibrate.market.model import StepShocks, relative_likelihood
 from calibrate.oracle import NOTHING_DRAWN, ContinuousOracle, Oracle, StepOfPrice, Within
-from calibrate.pieces import Piece, fingerprint, finite, first_paths, joined
+from calibrate.pieces import Piece, joined
 from calibrate.policy import Parameters, Policy, with_values
 from calibrate.rise_windows import Window
 from calibrate.sampling import Drawn, PlainSampling, Sampling
 from calibrate.shocks import PathIds, Seed, Shocks, StartDraws, path_ids, seed_words, shocks_of_steps
 from calibrate.sources import SourceShocks
-from calibrate.spread import in_order
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 
@@ -412,37 +410,18 @@ def simulated(
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Piece]:
     """The same, chunk by chunk and in order: for samples too large to be held whole."""
-    numbers = range(paths) if isinstance(paths, int) else np.asarray(paths)
-    chosen = sampling or PlainSampling()
-    key = seed_words(seed)
-    carried = functools.partial(_carried_bytes, scenario, parameters, chosen, key)
+    numbers, chosen, key = numbers_of(paths), sampling or PlainSampling(), seed_words(seed)
+    carried = functools.partial(carried_bytes, scenario, parameters, chosen, key)
     size = chunk or usual_chunk(len(numbers), len(derivatives), carried)
 
-    def chunk_of(k: int) -> np.ndarray:
-        # A short last chunk is filled up, so that one compiled program serves all.
-        own = np.asarray(numbers[k * size : (k + 1) * size])
-        return np.concatenate([own, np.repeat(own[-1:], size - len(own))])
+    def run(ids: PathIds) -> Any:
+        return _compiled(scenario, parameters, chosen, fields, derivatives, keep_drawn, key, ids)
 
-    def make(k: int) -> Piece:
-        with jax.enable_x64(scenario.dtype == np.float64):
-            found = _compiled(scenario, parameters, chosen, fields, derivatives, keep_drawn, key, path_ids(chunk_of(k)))
-            return finite(first_paths(found, min(size, len(numbers) - k * size)))
-
-    def question() -> bytes:
-        told = hashlib.blake2b(f"{seed} {size} {fields} {derivatives} {keep_drawn}".encode(), digest_size=16)
-        fingerprint((scenario, parameters, chosen), told.update)
-        return told.digest()
-
-    def name(k: int) -> bytes:
-        return min(size, len(numbers) - k * size).to_bytes(8, "little") + chunk_of(k).tobytes()
-
-    for piece in in_order(make, -(-len(numbers) // size), question, name):
-        if on_progress is not None:
-            on_progress(piece.paths)
-        yield piece
+    asked = f"{seed} {size} {fields} {derivatives} {keep_drawn}", (scenario, parameters, chosen)
+    return in_chunks(run, numbers, size, scenario.dtype, asked, on_progress)
 
 
-def _carried_bytes(scenario: Scenario, parameters: Parameters, sampling: Sampling, seed: Seed) -> int:
+def carried_bytes(scenario: Scenario, parameters: Parameters, sampling: Sampling, seed: Seed) -> int:
     """What a path carries from step to step."""
 
     def carried(ids: PathIds) -> Carry:
