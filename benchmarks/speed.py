@@ -5,8 +5,9 @@ alone, the market alone, the whole engine, the engine with 3, 6 and 12 derivativ
 each stand the same venue in NumPy (`baselines.py`), in numba (`baselines_numba.py`, with the extra `bench`) and with `jax.random`
 in the scan (`baselines_jax.py`), where they can do it; in place of derivatives numba takes difference quotients. All take turns,
 back and forth, and the best of each counts, so that what else the machine does falls on all alike. That they simulate the same
-venue is checked on the way: means within five standard errors. At the end the default job runs from a cold start, and small
-commands cold and warm. On a GPU the same command measures JAX there and the others on the host's cores.
+venue is checked on the way: means within five standard errors. At the end a simulation runs in one process and in two,
+the default job from a cold start, and small commands cold and warm. On a GPU the same command measures JAX there and the others on
+the host's cores.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from baselines import Candidate, Stated, stated  # noqa: E402
 from jax import lax  # noqa: E402
 
 from calibrate.assemble import Assembled, assemble  # noqa: E402
+from calibrate.candidates import simulate_many  # noqa: E402
 from calibrate.chunking import CHUNK  # noqa: E402
 from calibrate.job import load_job  # noqa: E402
 from calibrate.sampling import PlainSampling  # noqa: E402
@@ -72,6 +74,8 @@ BASE_MARGINS_BPS = (100, 150, 200, 250, 300, 350, 400, 450)
 SIGMAS = 5.0
 # Who has taken so long in one race sits out its other rounds.
 PATIENCE_S = 10.0
+# Paths of a command that is measured for its start.
+FEW = 4 * CHUNK
 
 
 class Sizes(NamedTuple):
@@ -85,8 +89,8 @@ class Sizes(NamedTuple):
 
     @property
     def at_a_time(self) -> int:
-        """For what is not the engine: the engine's own choice on a CPU."""
-        return self.chunk or min(CHUNK, self.jax)
+        """For what is not the engine: the engine's own choice on a CPU, and about that on a GPU."""
+        return self.chunk or min(CHUNK if jax.default_backend() == "cpu" else 2**17, self.jax)
 
     @property
     def for_many(self) -> "Sizes":
@@ -208,13 +212,17 @@ def derivatives(venue: Venue, sizes: Sizes, number: int) -> list[Contestant]:
 def candidates(venue: Venue, sizes: Sizes) -> list[Contestant]:
     policies = [venue.said.incumbent._replace(base_margin=1e-4 * bps) for bps in BASE_MARGINS_BPS]
     made = [on(venue, policy) for policy in policies]
+    scenario, each = venue.made.scenario, [one.made.incumbent for one in made]
 
     def one_by_one(paths: int) -> None:
-        for each in made:
-            engine(each, sizes)(paths)
+        for one in made:
+            engine(one, sizes)(paths)
 
     return [
-        Contestant("engine", one_by_one, sizes.jax),
+        Contestant(
+            "engine", lambda paths: simulate_many(scenario, each, seed=1, paths=paths, fields=FIELDS), sizes.jax
+        ),
+        Contestant("engine, one by one", one_by_one, sizes.jax),
         *with_numba(lambda paths: baselines_numba.simulate(venue.said, policies, seed=1, paths=paths), sizes),
         Contestant("NumPy", numpy_venue(venue, policies), sizes.numpy, compiles=False),
     ]
@@ -329,6 +337,33 @@ def commands(job: Path, rounds: int) -> dict[str, Any]:
     return told
 
 
+def processes(paths: int, rounds: int) -> dict[str, Any]:
+    """Seconds that so many paths take one process on one core, and two on one core each: of a whole command, less those of one
+    with few paths, which starts, meets and compiles as well."""
+    print("processes ...", file=sys.stderr, flush=True)
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(allowed) < 2:
+        return {}
+    ways = {"one_process_one_core": allowed[:1], "two_processes_two_cores": allowed[:2]}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def took(number: int, some: int) -> float:
+            job = ("simulate", str(JOBS / "eth-perp.toml"), "--json", "--processes", str(number))
+            return seconds((*job, "--set", "simulation.sampling=plain", "--set", f"simulation.paths={some}"), folder)
+
+        for turn in range(1 + rounds):
+            for name, own in ways.items():
+                os.sched_setaffinity(0, own)  # which what is started here inherits
+                short = took(len(own), FEW)
+                if turn > 0:  # the first compiles
+                    taken[name].append(took(len(own), FEW + paths) - short)
+        os.sched_setaffinity(0, allowed)
+    told: dict[str, Any] = {f"{name}_s": min(each) for name, each in taken.items()}
+    one, two = told.values()
+    return told | {"processes_paths": paths, "two_processes_over_one": one / two}
+
+
 def seconds(arguments: tuple[str, ...], programs: str) -> float:
     """How long a command takes that keeps its compiled programs in a folder."""
     kept = {"XDG_CACHE_HOME": programs, "JAX_COMPILATION_CACHE_DIR": programs}
@@ -383,7 +418,7 @@ def main() -> None:
     on_cpu, own = jax.default_backend() == "cpu", 8192 * CORES
     parser.add_argument("--output", type=Path, help="Where to save the tables as JSON.")
     parser.add_argument("--paths", type=int, default=own if on_cpu else 2**20, help="Paths in JAX.")
-    parser.add_argument("--chunk", type=int, default=None if on_cpu else 2**17, help="Paths at a time in JAX.")
+    parser.add_argument("--chunk", type=int, help="Paths at a time in JAX; the engine's choice if left out.")
     parser.add_argument("--rounds", type=int, default=3, help="How often all take turns.")
     parser.add_argument("--job", type=Path, default=JOBS / "eth-perp.toml", help="Job to run end to end.")
     options = parser.parse_args()
@@ -402,7 +437,7 @@ def main() -> None:
     same = agreement(Venue.of(), sizes)
     apart = max(row["standard_errors_apart"] for row in same)
     print(f"means of all contestants: at most {apart:.1f} standard errors from the engine's")
-    told = commands(options.job, options.rounds)
+    told = processes(64 * CHUNK, options.rounds) | commands(options.job, options.rounds)
     for name, value in told.items():
         print(f"{name:<30}{value:>12.3g}" if isinstance(value, float) else f"{name:<30}{value:>12}")
     if options.output:

@@ -44,7 +44,7 @@ def simulate_many(
     all or none; `on_progress` is called with the number of paths finished, under all of them, since the last call."""
     number, numbers, chosen, key = len(candidates), numbers_of(paths), sampling or PlainSampling(), seed_words(seed)
     world = candidates[0].world
-    if any(not np.array_equal(a, b) for other in candidates for a, b in zip(world, other.world, strict=True)):
+    if any(not eqx.tree_equal(world, other.world) for other in candidates):
         raise ValueError(
             "found candidates in different worlds; the market is made once, so expected policies that differ alone"
         )
@@ -77,10 +77,10 @@ def _compiled(
     fields: tuple[str, ...],
     seed: Seed,
     ids: PathIds,
-) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
     """The chosen fields of the outcome, candidates on a last axis; and the paths' weights, where they have any."""
 
-    def under(policy: Policy) -> tuple[dict[str, Array], dict[str, Array]]:
+    def under(policy: Policy) -> tuple[dict[str, Array], dict[str, Any]]:
         outcome, drawn = outcomes(scenario, like._replace(policy=policy), sampling, seed, ids)
         given = outcome._asdict()
         weight = {} if drawn is None else {"weight": drawn.weight}

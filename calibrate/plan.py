@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibrate.assemble import assemble
+from calibrate.chunking import CHUNK
 from calibrate.frontier import WEIGHTED_PATHS, Sweep, fewer_fresh_paths, search_paths
 from calibrate.job import LoadedJob
 from calibrate.optimise import Problem, fewer_paths, paths_kept
