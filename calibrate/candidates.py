@@ -44,7 +44,7 @@ def simulate_many(
     all or none; `on_progress` is called with the number of paths finished, under all of them, since the last call."""
     number, numbers, chosen, key = len(candidates), numbers_of(paths), sampling or PlainSampling(), seed_words(seed)
     world = candidates[0].world
-    if any(not eqx.tree_equal(world, other.world) for other in candidates):
+    if len({tuple(map(float, jax.tree.leaves(candidate.world))) for candidate in candidates}) > 1:
         raise ValueError(
             "found candidates in different worlds; the market is made once, so expected policies that differ alone"
         )
