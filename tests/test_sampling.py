@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from statistical import SIGMAS, assert_close, assert_mean
 from test_optimise import GOLD_MARGIN, gold_problem, insolvent_rate
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
+from calibrate import rare_events
 from calibrate.certify import measured
 from calibrate.constraints import InsolvencyProbability, constraint_of
 from calibrate.errors import UserError
@@ -20,7 +22,7 @@ from calibrate.optimise import FreeParameter, FrozenSample, Problem, solve
 from calibrate.pieces import Piece, finite
 from calibrate.progress import Silent
 from calibrate.rare_events import DEFENSIVE_SHARE, choose, first_guess, has_jumps, learned, rounded, sampling_of
-from calibrate.sampling import Components, ImportanceSampling, LargeJumps, block_of
+from calibrate.sampling import Components, Drawn, ImportanceSampling, LargeJumps, block_of, log_densities
 from calibrate.simulate import Sample, simulate
 from calibrate.weighing import diagnose, mean_and_error, probability_and_error
 
@@ -370,6 +372,22 @@ def test_the_mixture_keeps_its_plain_share_and_sums_to_one() -> None:
     again = simulated(sampling_of(after, np.dtype(np.float32)), 8, 8192)
     level = np.quantile(drawn.values["distance"], 0.9)
     assert np.mean(again.values["distance"] > level) > 2 * np.mean(drawn.values["distance"] > level)
+
+
+def test_what_is_learned_of_any_number_of_paths_is_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many paths matter differs from round to round."""
+    traces = []
+    counted = eqx.filter_jit(lambda *arguments: traces.append(1) or log_densities(*arguments))
+    monkeypatch.setattr(rare_events, "_log_densities", counted)
+    blocks = STEPS // block_of(STEPS)
+    guess = first_guess(blocks, STEPS, jumps=True)
+    sampling = sampling_of(guess, np.dtype(np.float32))
+    rng = np.random.default_rng(1)
+    normals, numbers = rng.normal(size=(2, blocks, 64)).astype(np.float32), rng.random((6, 64)).astype(np.float32)
+    drawn = Drawn(numbers[0], *normals, *numbers[1:5], weight=numbers[5])
+    first, second = (learned(guess, sampling, drawn, numbers[5] * (numbers[0] > least), 2) for least in (0.3, 0.6))
+    assert first.families[0].start != second.families[0].start
+    assert len(traces) == 1
 
 
 def test_a_tilt_without_a_plain_share_is_told_apart_from_a_good_one() -> None:
