@@ -37,9 +37,9 @@ from calibrate.job import CohortSection, Job, LoadedJob
 from calibrate.liquidity import Liquidity
 from calibrate.market.build import market_from
 from calibrate.market.constant import ConstantVolatility
-from calibrate.market.files import read_model
+from calibrate.market.files import ModelFile, read_model
 from calibrate.market.joint import market_of_asset
-from calibrate.market.joint_files import is_joint
+from calibrate.market.joint_files import JointModel, is_joint
 from calibrate.market.market import Market
 from calibrate.policy import MarginRule, Parameters, Policy, World
 from calibrate.rise_windows import windows
@@ -81,7 +81,7 @@ def assemble(loaded: LoadedJob) -> Assembled:
     with jax.enable_x64(dtype == np.float64):
         policy = policy_of({name: choice.value for name, choice in job.policy.choices().items()}, dtype)
         margin = _margin_rule(job, dtype)
-        market = market_of(loaded, dtype)
+        market = market_of(loaded, dtype, model_of(loaded))
         book, open_interest_usd, schedule = _book(loaded, _median_margin(market, margin, policy), policy, dtype)
         scenario = Scenario(
             market=market,
@@ -113,8 +113,21 @@ def policy_in_human_units(policy: Policy) -> dict[str, float]:
     }
 
 
-def market_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
-    law = _in_units_of_debt(_law_of(loaded, dtype), loaded, dtype)
+def model_of(loaded: LoadedJob) -> ModelFile | JointModel | None:
+    """What the job's model file holds; None for a volatility that is constant, which takes no file."""
+    section = loaded.job.market
+    if section.model is None:
+        return None
+    path = model_path(section.model, loaded)
+    if is_joint(path) or section.asset is not None:
+        joint, _ = asset_of(loaded, path)
+        return joint
+    return read_model(path)
+
+
+def market_of(loaded: LoadedJob, dtype: np.dtype, model: ModelFile | JointModel | None) -> Market:
+    """The job's market, with the law that a model describes."""
+    law = _in_units_of_debt(_law_of(loaded, dtype, model), loaded, dtype)
     return law if loaded.job.market.replay is None else replaying(law, loaded, dtype)
 
 
@@ -138,16 +151,14 @@ def _in_units_of_debt(law: Market, loaded: LoadedJob, dtype: np.dtype) -> Market
 _LEAST_MOVES = 1e-3
 
 
-def _law_of(loaded: LoadedJob, dtype: np.dtype) -> Market:
-    section = loaded.job.market
-    if section.volatility is not None:
+def _law_of(loaded: LoadedJob, dtype: np.dtype, model: ModelFile | JointModel | None) -> Market:
+    section, step_s = loaded.job.market, loaded.job.simulation.step_s
+    if model is None:
+        assert section.volatility is not None
         return Market(ConstantVolatility(jnp.asarray(section.volatility, dtype)), jnp.asarray(0.0, dtype))
-    assert section.model is not None
-    path, step_s = model_path(section.model, loaded), loaded.job.simulation.step_s
-    if is_joint(path) or section.asset is not None:
-        joint, asset = asset_of(loaded, path)
-        return market_of_asset(joint, asset, section.initial_volatility, step_s, dtype)
-    model = read_model(path)
+    if isinstance(model, JointModel):
+        assert section.asset is not None
+        return market_of_asset(model, section.asset, section.initial_volatility, step_s, dtype)
     if section.initial_volatility is not None and model.parts.family == "constant":
         found = f"found {section.initial_volatility:g}, but volatility never changes in the model {section.model!r}"
         expected = "remove it, or choose a model whose volatility moves"

@@ -2,15 +2,17 @@
 
 They are central differences between two simulations of the same paths. Derivatives along the path would be exact for most
 metrics, but not under an oracle that reports when a threshold is crossed: a report that comes a step earlier moves costs and
-false liquidations by more than the derivative knows (the tests show by how much). Paths are drawn as those of the certificate,
-whose weights depend on no parameter. Errors are those of a delete-a-group jackknife (Kott 2001), which counts that all figures
+false liquidations by more than the derivative knows (the tests show by how much). Paths are drawn as those of the certificate:
+their weights depend on no policy, and where the market's law is another one they are those of that law. Errors are those of a delete-a-group jackknife (Kott 2001), which counts that all figures
 come from the same paths. Quantiles are left out: their differences are those of single paths.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from calibrate.assumptions import Assumption
 from calibrate.constraints import MEANS, SHORTFALLS, Constraint, InsolvencyProbability, MeanLimit, constraint_of
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
@@ -19,7 +21,7 @@ from calibrate.sensitivity import WORLD_NAMES
 from calibrate.simulate import Sample, Scenario, simulate, values_of, with_values
 
 # Either way, of a parameter: the third-order error of so wide a difference is below 1 % of elasticities below 10.
-_CHANGE = 0.05
+CHANGE = 0.05
 _WEIGHTED_PATHS, _PLAIN_PATHS, _GROUPS = 16_384, 65_536, 16
 
 
@@ -37,36 +39,56 @@ def elasticities(
     scenario: Scenario,
     parameters: Parameters,
     policy_names: tuple[str, ...],
+    sample: Sample,
     sampling: Sampling | None,
     *,
     seed: int,
-    paths: int,
     tail_level: float,
     listener: Listener,
+    assumptions: Sequence[Assumption] = (),
 ) -> list[Elasticity]:
-    """Of every metric of which there is any, in the given parameters of the policy and in those of the world."""
-    names = [
-        name for name in (*policy_names, *WORLD_NAMES) if name in WORLD_NAMES or values_of(parameters, (name,))[0] != 0
-    ]
-    paths = min(paths, _PLAIN_PATHS if sampling is None else _WEIGHTED_PATHS)
-    done = listener.stage("elasticities", (1 + 2 * len(names)) * paths)
+    """Of every metric of which there is any, in the given parameters of the policy, in those of the world, and in the numbers that
+    are assumed of it, changed by `CHANGE`. `sample` is one at `parameters`, `seed` and `sampling` are how it was drawn."""
+    varied = _varied(scenario, parameters, (*policy_names, *WORLD_NAMES))
+    varied += [Varied(name, "assumption", (more, parameters), (fewer, parameters)) for name, more, fewer in assumptions]
+    paths = min(sample.paths, _PLAIN_PATHS if sampling is None else _WEIGHTED_PATHS)
+    # Of weighted paths all is kept that is needed here; of plain ones, which may be many, it is not.
+    known = None if sample.weights is None else sample.some(np.arange(paths))
+    done = listener.stage("elasticities", ((known is None) + 2 * len(varied)) * paths)
 
-    def simulated(parameters: Parameters) -> Sample:
+    def simulated(scenario: Scenario, parameters: Parameters) -> Sample:
         return simulate(scenario, parameters, seed=seed, paths=paths, sampling=sampling, on_progress=done)
 
-    here, found = simulated(parameters), []
-    for name in names:
-        value = values_of(parameters, (name,))
-        more, fewer = (
-            simulated(with_values(parameters, (name,), np.asarray(factor * value, scenario.dtype)))
-            for factor in (1 + _CHANGE, 1 - _CHANGE)
-        )
+    here, found = known or simulated(scenario, parameters), []
+    for name, kind, *ends in varied:
+        more, fewer = (simulated(*end) for end in ends)
         for metric, figure in _figures(tail_level).items():
             if all(field in here.values for field in figure.fields):
-                elasticity, error = _with_error(figure, here, more, fewer)
-                kind = "assumption" if name in WORLD_NAMES else "policy"
-                found.append(Elasticity(metric, WORLD_NAMES.get(name, name), kind, elasticity, error))
+                found.append(Elasticity(metric, name, kind, *_with_error(figure, here, more, fewer)))
     return [entry for entry in found if np.isfinite(entry.elasticity)]
+
+
+class Varied(NamedTuple):
+    """A number that is changed, and what is simulated with more and with less of it."""
+
+    name: str
+    kind: str
+    more: tuple[Scenario, Parameters]
+    fewer: tuple[Scenario, Parameters]
+
+
+def _varied(scenario: Scenario, parameters: Parameters, names: Sequence[str]) -> list[Varied]:
+    """Parameters of the policy and the world, but those of zero, of which there is no per cent."""
+    found = []
+    for name in names:
+        (value,) = values_of(parameters, (name,))
+        ends = [
+            (scenario, with_values(parameters, (name,), np.asarray([factor * value], scenario.dtype)))
+            for factor in (1 + CHANGE, 1 - CHANGE)
+        ]
+        kind = "assumption" if name in WORLD_NAMES else "policy"
+        found += [Varied(WORLD_NAMES.get(name, name), kind, *ends)] if value != 0 else []
+    return found
 
 
 def _figures(tail_level: float) -> dict[str, Constraint]:
@@ -95,4 +117,4 @@ def _elasticity(figure: Constraint, here: Sample, more: Sample, fewer: Sample, s
         return figure.share(contribution, weights, int(some.sum())) + figure.least
 
     level = value(here)
-    return (value(more) - value(fewer)) / (2 * _CHANGE * level) if level > 0 else float("nan")
+    return (value(more) - value(fewer)) / (2 * CHANGE * level) if level > 0 else float("nan")

@@ -26,10 +26,11 @@ import numpy as np
 import pandas as pd
 
 from calibrate.assemble import OPTIONAL, POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
+from calibrate.assumptions import assumptions_of
 from calibrate.certify import measured
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.easing import Easing, easing_of, forced
-from calibrate.elasticities import Elasticity, elasticities
+from calibrate.elasticities import CHANGE, Elasticity, elasticities
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
 from calibrate.export.native import Native
@@ -110,7 +111,9 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
             there = assembled.scenario, certified_at, problem.names
             drawn = certificate.chosen.sampling
             drivers = sensitivities(*there, sample, drawn, seed=seed, listener=listener)
-            moves = elasticities(*there, drawn, seed=seed, paths=sample.paths, tail_level=level, listener=listener)
+            assumed = assumptions_of(loaded, assembled.scenario, CHANGE)
+            drawn_as = {"seed": seed, "tail_level": level, "listener": listener}
+            moves = elasticities(*there, sample, drawn, **drawn_as, assumptions=assumed)
         named = {"incumbent": assembled.incumbent} | ({"recommended": certified_at} if certified_at else {})
         swept = _swept(job, assembled, problem, named, listener)
 

@@ -25,8 +25,8 @@ FIGURES = ("bad_debt", "bad_debt_es_95", "user_cost", "margin_peak_to_trough", "
 @functools.cache
 def found(rules: Rules) -> dict[tuple[str, str], Elasticity]:
     case = Case(rules, LONGS_AND_SHORTS, 60, np.float32)
-    arguments = case.scenario(), case.parameters(), ("base_margin",), None
-    rows = elasticities(*arguments, seed=SEED, paths=PATHS, tail_level=LEVEL, listener=Silent())
+    arguments = case.scenario(), case.parameters(), ("base_margin",), derivatives(rules), None
+    rows = elasticities(*arguments, seed=SEED, tail_level=LEVEL, listener=Silent())
     return {(row.of, row.parameter): row for row in rows}
 
 
@@ -87,8 +87,8 @@ def test_every_metric_but_quantiles_has_its_elasticities() -> None:
 
 def test_more_paths_give_smaller_errors() -> None:
     case = Case(EXACT, LONGS_AND_SHORTS, 60, np.float32)
-    arguments = case.scenario(), case.parameters(), ("base_margin",), None
-    few = elasticities(*arguments, seed=SEED, paths=2048, tail_level=LEVEL, listener=Silent())
+    arguments = case.scenario(), case.parameters(), ("base_margin",), derivatives(EXACT).some(np.arange(2048)), None
+    few = elasticities(*arguments, seed=SEED, tail_level=LEVEL, listener=Silent())
     errors = np.array([[row.standard_error, found(EXACT)[row.of, row.parameter].standard_error] for row in few])
     ratio = np.median(errors[:, 0] / errors[:, 1])
     assert 1.8 < ratio < 4.5, "the root of eight is 2.8"
