@@ -66,8 +66,8 @@ def _changed_models(
 
 
 def _numbers(model: ModelFile | JointModel, asset: str | None) -> dict[str, tuple[float, Range]]:
-    """The model's parameters and where each may lie. In a model of several assets those of the job's asset have its name in brackets,
-    since what is shared may be called the same."""
+    """The model's parameters and where each may lie. In a model of several assets those of the job's own have its name in
+    brackets, since what is shared may be called the same."""
     if isinstance(model, ModelFile):
         return {name: (model.parameters[name], allowed) for name, allowed in model.parts.ranges().items()}
     assert asset is not None

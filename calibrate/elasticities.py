@@ -3,8 +3,9 @@
 They are central differences between two simulations of the same paths. Derivatives along the path would be exact for most
 metrics, but not under an oracle that reports when a threshold is crossed: a report that comes a step earlier moves costs and
 false liquidations by more than the derivative knows (the tests show by how much). Paths are drawn as those of the certificate:
-their weights depend on no policy, and where the market's law is another one they are those of that law. Errors are those of a delete-a-group jackknife (Kott 2001), which counts that all figures
-come from the same paths. Quantiles are left out: their differences are those of single paths.
+their weights depend on no policy, and where the market's law is another one they are those of that law. Errors are those of a
+delete-a-group jackknife (Kott 2001), which counts that all figures come from the same paths. Quantiles are left out: their
+differences are those of single paths.
 """
 
 from collections.abc import Sequence
