@@ -23,6 +23,7 @@ from calibrate.market.schema import Range, joint_problems
 from calibrate.oracle import PushOracle
 from calibrate.oracle_pipe import OraclePipe
 from calibrate.simulate import Scenario
+from calibrate.units import Scalar
 
 THRESHOLD = "oracle_deviation_bps"
 
@@ -44,7 +45,7 @@ def assumptions_of(loaded: LoadedJob, scenario: Scenario, change: float) -> list
             for name, models in _changed_models(loaded, factors)
         ]
         if isinstance(_publication(scenario), PushOracle):
-            ends = (eqx.tree_at(_threshold, scenario, replace_fn=lambda d, f=f: d * f) for f in factors)
+            ends = (eqx.tree_at(_threshold, scenario, factor * _threshold(scenario)) for factor in factors)
             found.append(Assumption(THRESHOLD, *ends))
     return found
 
@@ -100,7 +101,7 @@ def _publication(scenario: Scenario) -> object:
     return oracle.publication if isinstance(oracle, OraclePipe) else oracle
 
 
-def _threshold(scenario: Scenario) -> object:
+def _threshold(scenario: Scenario) -> Scalar:
     publication = _publication(scenario)
     assert isinstance(publication, PushOracle)
     return publication.deviation

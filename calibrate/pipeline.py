@@ -112,8 +112,9 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
             drawn = certificate.chosen.sampling
             drivers = sensitivities(*there, sample, drawn, seed=seed, listener=listener)
             assumed = assumptions_of(loaded, assembled.scenario, CHANGE)
-            drawn_as = {"seed": seed, "tail_level": level, "listener": listener}
-            moves = elasticities(*there, sample, drawn, **drawn_as, assumptions=assumed)
+            moves = elasticities(
+                *there, sample, drawn, seed=seed, tail_level=level, listener=listener, assumptions=assumed
+            )
         named = {"incumbent": assembled.incumbent} | ({"recommended": certified_at} if certified_at else {})
         swept = _swept(job, assembled, problem, named, listener)
 

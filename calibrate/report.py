@@ -29,6 +29,7 @@ from calibrate.report_data import (
     Run,
     read_run,
 )
+from calibrate.report_drivers import drivers_section, leading
 from calibrate.report_scenarios import in_every_scenario, tolerated_on_average
 from calibrate.report_style import STYLE
 from calibrate.run_folder import write_bytes
@@ -68,9 +69,9 @@ def _charts(run: Run) -> dict[str, drawing.Drawable]:
         if tolerated_on_average(recommended):
             worlds["tolerance"] = worlds["tolerance"].where(worlds["label"] == "frontier")
         charts["frontier_scenarios"] = scenarios_chart(worlds, *about, **axes)
-    leading, elasticities = _leading(recommended), [entry.model_dump() for entry in recommended.sensitivities]
-    if any(entry["of"] == leading and math.isfinite(entry["elasticity"]) for entry in elasticities):
-        charts["sensitivities"] = sensitivity_chart(elasticities, recommended.name, of=leading)
+    first, elasticities = leading(recommended), [entry.model_dump() for entry in recommended.sensitivities]
+    if any(entry["of"] == first and math.isfinite(entry["elasticity"]) for entry in elasticities):
+        charts["sensitivities"] = sensitivity_chart(elasticities, recommended.name, of=first)
     return charts
 
 
@@ -103,7 +104,7 @@ def _page(run: Run, drawn: Mapping[str, str], frontier: drawing.Drawable) -> str
         "frontier": (subject(**axes).capitalize(), _trade_off(run, drawn["frontier"])),
         "scenarios": ("The trade-off in every scenario", in_every_scenario(run, drawn.get("frontier_scenarios"))),
         "metrics": ("Losses, costs and margin", _all_metrics(run, drawn["metrics"])),
-        "drivers": ("What the answer depends on", _drivers(run.recommended, drawn.get("sensitivities"))),
+        "drivers": ("What the answer depends on", drivers_section(run.recommended, drawn.get("sensitivities"))),
         "scope": ("What was assumed, and what is not covered", _scope()),
         "method": ("Method and sources", markup.paragraph(words.METHOD) + markup.bullets(words.SOURCES)),
         "record": ("Where this page comes from", _record(run.record)),
@@ -316,61 +317,6 @@ def _warnings(whose: str, measured: Measured) -> Iterator[str]:
             yield f"{whose}, {wording.lower(wording.metric_name(key))}: {metric.warning}"
 
 
-def _drivers(recommended: Recommended, drawn: str | None) -> str:
-    if not recommended.sensitivities:
-        return markup.paragraph("No sensitivities were computed in this run.")
-    drivers = sorted((entry.model_dump() for entry in recommended.sensitivities), key=evidence_words.by_kind_and_size)
-    forced = any(evidence_words.forced_change(entry) for entry in drivers)
-    rows = [
-        (
-            wording.parameter_name(entry["parameter"]),
-            "assumption" if entry["kind"] == "assumption" else "parameter",
-            wording.metric_name(entry["of"]),
-            wording.number(entry["elasticity"], entry["standard_error"]),
-            *([evidence_words.forced_change(entry)] if forced else []),
-            entry["method"],
-        )
-        for entry in drivers
-    ]
-    margin = ["Change of the margin that +10 % forces"] if forced else []
-    table = markup.table(["", "Kind", "Effect on", "Per cent for +1 %", *margin, "Method"], rows)
-    figure = f"<figure>{drawn}</figure>" if drawn else ""
-    told = markup.paragraph(words.ELASTICITIES) + (markup.paragraph(words.FORCED) if forced else "")
-    return told + _main_driver(recommended) + figure + table + _elasticities(recommended)
-
-
-def _elasticities(recommended: Recommended) -> str:
-    """How all other figures move, as a table of figures by parameters."""
-    found = {(entry.of, entry.parameter): entry for entry in recommended.elasticities}
-    if not found:
-        return ""
-    figures, parameters = (list(dict.fromkeys(key[k] for key in found)) for k in (0, 1))
-    heads = ["Per cent for +1 % in", *(wording.parameter_name(name) for name in parameters)]
-    rows = []
-    for figure in figures:
-        entries = (found.get((figure, name)) for name in parameters)
-        cells = (wording.number(e.elasticity, e.standard_error) if e else "" for e in entries)
-        rows.append((wording.metric_name(figure), *cells))
-    return markup.paragraph(words.OTHER_ELASTICITIES) + markup.table(heads, rows)
-
-
-def _main_driver(recommended: Recommended) -> str:
-    """The assumption that matters most, in one sentence."""
-    leading = _leading(recommended)
-    drivers = [entry.model_dump() for entry in recommended.sensitivities]
-    assumed = [entry for entry in drivers if entry["kind"] == "assumption" and entry["of"] == leading]
-    first = min(assumed, key=evidence_words.by_kind_and_size, default=None)
-    if first is None or not math.isfinite(first["elasticity"]):
-        return ""
-    ratio, change = 1.1 ** first["elasticity"], evidence_words.forced_at_length(first)
-    then = f", and {change} for the limits to hold again" if change else ""
-    effect = f"multiplied by roughly {ratio:.2g}" if ratio > 0.1 else "divided by more than ten"
-    return markup.paragraph(
-        f"The assumption that matters most is the {wording.lower(wording.parameter_name(first['parameter']))}: if it were "
-        f"10 % higher than assumed, the {wording.lower(wording.metric_name(leading))} would be {effect}{then}."
-    )
-
-
 def _scope() -> str:
     assumed = markup.paragraph("Assumed:") + markup.bullets(words.ASSUMED)
     return assumed + markup.paragraph("Not covered:") + markup.bullets(words.NOT_COVERED)
@@ -467,12 +413,6 @@ def _ordered(metrics: Mapping[str, Metric]) -> list[str]:
     known = list(wording.METRICS)
     places = {key: [known.index(name) for name in known if key.startswith(name)] for key in metrics}
     return sorted(metrics, key=lambda key: max(places[key], default=len(known)))
-
-
-def _leading(recommended: Recommended) -> str:
-    """The metric whose sensitivities lead: the insolvency probability where there are any."""
-    found = [entry.of for entry in recommended.sensitivities]
-    return found[0] if found and "insolvency_probability" not in found else "insolvency_probability"
 
 
 def _flat(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

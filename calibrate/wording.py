@@ -24,6 +24,10 @@ PARAMETERS = {
     "stress_weight": "Weight of stressed volatility",
     "margin_rise": "Fastest rise of the maintenance margin",
     "margin_fall": "Fastest fall of the maintenance margin",
+    "volatility": "Usual volatility of the model",
+    "log_volatility_sd": "Spread of log-volatility",
+    "leverage_correlation": "Correlation of price and volatility",
+    "oracle_deviation": "Oracle's deviation threshold",
 }
 METRICS = {
     "insolvency_probability": ("Insolvency probability", "Chance that losses exceed the insurance fund."),
@@ -59,9 +63,10 @@ TAIL = re.compile(r"(?P<base>\w+?)_(?P<kind>var|es|at_risk)(_(?P<level>[\d.]+))?
 
 
 def parameter_name(key: str) -> str:
-    """`base_margin_bps` -> `Base margin`, with or without the unit in the key."""
+    """`base_margin_bps` -> `Base margin`, with or without the unit in the key. The name of an asset, in brackets, stays."""
+    key, bracket, asset = key.partition(" [")
     stem = key.removesuffix(f"_{_unit_suffix(key)}")
-    return PARAMETERS.get(stem, stem.replace("_", " ").capitalize())
+    return PARAMETERS.get(stem, stem.replace("_", " ").capitalize()) + bracket + asset
 
 
 def parameter_unit(key: str) -> str:
