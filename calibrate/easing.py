@@ -5,6 +5,7 @@ insolvency likelier, the margin would move until they bind again: implicit diffe
 limit is worth to the objective is its shadow price, from the search's multipliers.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,19 +45,25 @@ def easing_of(problem: Problem, recommendation: Recommendation, seed: int) -> Ea
     if recommendation.easing is None:
         return None
     point, change = recommendation.solution.point, recommendation.easing
-    margins = [
+    within = [np.clip(where, problem.low, problem.high) for where in (point, point + _STEP * change)]
+    margins = margins_at(problem, within, seed)
+    return Easing(change, float(margins[1] - margins[0]) / _STEP, float(margins[0]))
+
+
+def margins_at(problem: Problem, points: Sequence[np.ndarray], seed: int) -> list[np.float64]:
+    """The margin per unit of open interest at each point, on the same paths."""
+    return [
         simulate(
             problem.scenario,
-            problem.at(np.clip(where, problem.low, problem.high)),
+            problem.at(point),
             seed=derived_seed(seed, "easing"),
             paths=_PATHS,
             fields=("initial_margin",),
         )
         .values["initial_margin"]
         .mean(dtype=np.float64)
-        for where in (point, point + _STEP * change)
+        for point in points
     ]
-    return Easing(change, float(margins[1] - margins[0]) / _STEP, float(margins[0]))
 
 
 class Forced(NamedTuple):

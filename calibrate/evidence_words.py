@@ -186,8 +186,20 @@ def forced_change(entry: Mapping[str, Any]) -> str:
     forced = entry.get("a_tenth_more_forces")
     if forced is None:
         return ""
-    value, error = forced["margin_percent"] / 100, forced["standard_error"] / 100
+    return _signed_percent(forced)
+
+
+def _signed_percent(change: Mapping[str, Any]) -> str:
+    value, error = change["margin_percent"] / 100, change["standard_error"] / 100
     return f"{'+' if value > 0 else ''}{wording.percent(value, error)}"
+
+
+def found_again(entry: Mapping[str, Any]) -> str:
+    """`solved again: +6.9 % ± 0.2 %`, and whether that differs from what was told; nothing where not known."""
+    again = entry.get("found_again")
+    if again is None:
+        return ""
+    return f"solved again: {_signed_percent(again)}{'' if again['agrees'] else ', which differs'}"
 
 
 def forced_at_length(entry: Mapping[str, Any]) -> str:
@@ -196,4 +208,6 @@ def forced_at_length(entry: Mapping[str, Any]) -> str:
     if forced is None or not math.isfinite(forced["margin_percent"]):
         return ""
     amount = wording.percent(abs(forced["margin_percent"]) / 100, forced["standard_error"] / 100)
-    return f"the margin would have to be {amount} {'higher' if forced['margin_percent'] >= 0 else 'lower'}"
+    again = found_again(entry)
+    told = f"the margin would have to be {amount} {'higher' if forced['margin_percent'] >= 0 else 'lower'}"
+    return f"{told} ({again})" if again else told

@@ -6,7 +6,7 @@
       -> metrics with errors (metrics.py), by weighted paths (weighing.py), and derivatives (gradient.py)
       -> the most efficient policy within its limits (optimise.py, recommend.py)
       -> certificate on fresh paths (certify.py) -> what drives the result (sensitivity.py)
-      -> what the limits buy and what assumptions force (easing.py)
+      -> what the limits buy and what assumptions force (easing.py), which is checked (solved_again.py)
       -> the trade-off curve (frontier.py) and where policies stand against it (trade_off.py)
       -> run folder, figures, report (run_folder.py, report.py)
 
@@ -28,8 +28,8 @@ import pandas as pd
 from calibrate.assemble import OPTIONAL, POLICY_UNITS, Assembled, assemble, model_path, policy_in_human_units, policy_of
 from calibrate.assumptions import assumptions_of
 from calibrate.certify import measured
-from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
-from calibrate.easing import Easing, easing_of, forced
+from calibrate.constraints import Constraint, constraint_of
+from calibrate.easing import Easing, easing_of
 from calibrate.elasticities import CHANGE, Elasticity, elasticities
 from calibrate.errors import Problem as UserProblem
 from calibrate.errors import UserError, raise_all
@@ -48,10 +48,11 @@ from calibrate.recommend import Effort, Recommendation, recommend
 from calibrate.remarks import remarks
 from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
-from calibrate.sensitivity import STEP_FROM_NONE, Sensitivity, sensitivities
+from calibrate.sensitivity import Sensitivity, sensitivities
 from calibrate.settling import reach_of, settling
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Sample, Scenario
+from calibrate.solved_again import drivers_told
 from calibrate.trade_off import NO_LEVERAGE, dominated, hypervolume, standings
 from calibrate.venue_rules import incumbent_of
 from calibrate.wording import parameter_unit
@@ -120,7 +121,10 @@ def run(loaded: LoadedJob, output: Path, listener: Listener) -> Result:
 
         easing = easing_of(problem, recommendation, job.simulation.seed)
         native = incumbent_of(loaded.preset, job.policy) if loaded.preset else None
-        recommended = _recommended_json(job, assembled, problem, recommendation, drivers, easing, native)
+        recommended = _recommended_json(job, assembled, problem, recommendation, easing, native)
+        recommended["sensitivities"] = drivers_told(
+            drivers, problem, recommendation, easing, job.simulation.seed, listener
+        )
         recommended["elasticities"] = [move._asdict() for move in moves]
         write_json(folder / "recommended.json", recommended)
         write_json(folder / "metrics.json", metrics)
@@ -320,7 +324,6 @@ def _recommended_json(
     assembled: Assembled,
     problem: Problem,
     recommendation: Recommendation,
-    drivers: list[Sensitivity],
     easing: Easing | None,
     native: Native | None,
 ) -> dict[str, Any]:
@@ -329,8 +332,6 @@ def _recommended_json(
     values = {name: float(f"{value:.6g}") for name, value in policy_in_human_units(parameters.policy).items()}
     if native is not None:
         values |= native.moved_to(policy_in_human_units(parameters.policy)).policy()
-    # Elasticities are those of the job's own world.
-    decides = problem.shares is None and _decides(recommendation)
     policy = {}
     for name, choice in job.policy.choices().items():
         # What is not free moves only where a venue's rules tie it to what is.
@@ -353,7 +354,6 @@ def _recommended_json(
         "open_interest_usd": assembled.open_interest_usd,
         "policy": policy,
         "certificate": None,
-        "sensitivities": [_driver_json(driver, easing if decides else None) for driver in drivers],
         "limits_doubled": None if easing is None else easing.if_doubled(),
     }
     certificate = recommendation.certificate
@@ -379,20 +379,6 @@ def _recommended_json(
                 for h in certificate.holdings
             ],
         }
-    return content
-
-
-def _decides(recommendation: Recommendation) -> bool:
-    """Whether the insolvency probability, of which elasticities are known, is the limit that binds."""
-    prices = recommendation.solution.prices
-    return max(prices, key=lambda name: prices[name]) == InsolvencyProbability.name if prices else False
-
-
-def _driver_json(driver: Sensitivity, easing: Easing | None) -> dict[str, Any]:
-    """An elasticity, and for assumptions what a tenth more of it would force the margin to do."""
-    content: dict[str, Any] = {"of": "insolvency_probability", **driver._asdict()}
-    if easing is not None and driver.kind == "assumption" and driver.method != STEP_FROM_NONE:
-        content["a_tenth_more_forces"] = forced(driver, easing)._asdict()
     return content
 
 

@@ -116,6 +116,12 @@ class Forced(BaseModel):
     standard_error: Number
 
 
+class FoundAgain(Forced):
+    """The same as solving again in that world found it, and whether it `agrees`, within its errors."""
+
+    agrees: bool
+
+
 class Elasticity(BaseModel):
     """By how many per cent the metric `of` changes for +1 % in the parameter."""
 
@@ -131,6 +137,7 @@ class Sensitivity(Elasticity):
 
     method: str = ""
     a_tenth_more_forces: Forced | None = None
+    found_again: FoundAgain | None = None
 
 
 class Doubled(BaseModel):

@@ -12,13 +12,13 @@ def drivers_section(recommended: Recommended, drawn: str | None) -> str:
         return markup.paragraph("No sensitivities were computed in this run.")
     drivers = sorted((entry.model_dump() for entry in recommended.sensitivities), key=evidence_words.by_kind_and_size)
     forced = any(evidence_words.forced_change(entry) for entry in drivers)
-    rows = [
+    rows: list[tuple[markup.Cell, ...]] = [
         (
             wording.parameter_name(entry["parameter"]),
             "assumption" if entry["kind"] == "assumption" else "parameter",
             wording.metric_name(entry["of"]),
             wording.number(entry["elasticity"], entry["standard_error"]),
-            *([evidence_words.forced_change(entry)] if forced else []),
+            *([(evidence_words.forced_change(entry), evidence_words.found_again(entry))] if forced else []),
             entry["method"],
         )
         for entry in drivers

@@ -68,7 +68,9 @@ OTHER_ELASTICITIES = (
 FORCED = (
     "The column on the margin says what it would take to make up for a wrong assumption: if it were 10 % higher, by "
     "how much the margin would have to change for the limits to hold again, all other parameters as they are, on top of what "
-    "the margin formula does by itself. Assumptions come first, those that would force the largest change at the top."
+    "the margin formula does by itself. Assumptions come first, those that would force the largest change at the top. The first "
+    "figure is that of small changes; for those that would force most, the changed world was simulated and the margin found "
+    "again. Where that differs by more than twice the errors, it is said, and the second figure is the one to go by."
 )
 
 ASSUMED = (
