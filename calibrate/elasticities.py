@@ -61,11 +61,17 @@ def elasticities(
         return simulate(scenario, parameters, seed=seed, paths=paths, sampling=sampling, on_progress=done)
 
     here, found = known or simulated(scenario, parameters), []
+    figures = {
+        metric: figure
+        for metric, figure in _figures(tail_level).items()
+        if all(field in here.values for field in figure.fields)
+    }
+    levels = {metric: _by_groups(figure, here) for metric, figure in figures.items()}
     for name, kind, *ends in varied:
         more, fewer = (simulated(*end) for end in ends)
-        for metric, figure in _figures(tail_level).items():
-            if all(field in here.values for field in figure.fields):
-                found.append(Elasticity(metric, name, kind, *_with_error(figure, here, more, fewer)))
+        for metric, figure in figures.items():
+            change = _by_groups(figure, more) - _by_groups(figure, fewer)
+            found.append(Elasticity(metric, name, kind, *_with_error(change, levels[metric])))
     return [entry for entry in found if np.isfinite(entry.elasticity)]
 
 
@@ -101,21 +107,24 @@ def _figures(tail_level: float) -> dict[str, Constraint]:
     return {figure.name: figure for figure in (InsolvencyProbability(1.0), *means, *others)} | shortfalls
 
 
-def _with_error(figure: Constraint, here: Sample, more: Sample, fewer: Sample) -> tuple[float, float]:
-    group = np.arange(here.paths) % _GROUPS
-    without = np.array([_elasticity(figure, here, more, fewer, group != k) for k in range(_GROUPS)])
-    spread = without - without.mean()
-    error = float(np.sqrt((_GROUPS - 1) / _GROUPS * (spread @ spread)))
-    return _elasticity(figure, here, more, fewer, group >= 0), error
+def _by_groups(figure: Constraint, sample: Sample) -> np.ndarray:
+    """The figure from all paths, and without each group of them."""
+    contribution = np.asarray(figure.contribution(sample.values), np.float64)
+    group = np.arange(sample.paths) % _GROUPS
 
-
-def _elasticity(figure: Constraint, here: Sample, more: Sample, fewer: Sample, some: np.ndarray) -> float:
-    """From some of the paths; not a number where there is nothing to be changed."""
-
-    def value(sample: Sample) -> float:
+    def without(left_out: int) -> float:
+        some = group != left_out
         weights = None if sample.weights is None else sample.weights[some]
-        contribution = np.asarray(figure.contribution(sample.values), np.float64)[some]
-        return figure.share(contribution, weights, int(some.sum())) + figure.least
+        return figure.share(contribution[some], weights, int(some.sum())) + figure.least
 
-    level = value(here)
-    return (value(more) - value(fewer)) / (2 * CHANGE * level) if level > 0 else float("nan")
+    # There is no group of the number -1.
+    return np.array([without(k) for k in range(-1, _GROUPS)])
+
+
+def _with_error(change: np.ndarray, level: np.ndarray) -> tuple[float, float]:
+    """The elasticity and its standard error, from all paths and without each group; not a number where there is nothing to be
+    changed."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        elasticity = np.where(level > 0, change / (2 * CHANGE * level), np.nan)
+    spread = elasticity[1:] - elasticity[1:].mean()
+    return float(elasticity[0]), float(np.sqrt((_GROUPS - 1) / _GROUPS * (spread @ spread)))

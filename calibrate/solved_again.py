@@ -2,7 +2,8 @@
 
 Implicit differentiation tells of small changes; a tenth is not small where insolvency depends on it to the seventh power. So
 for the assumptions that force most the changed world itself is simulated, on paths of the certificate, and the level of the
-margin moves alone until insolvency is as likely as it was. Both worlds share their paths, so the error is that of a paired difference.
+margin moves alone until insolvency is as likely as it was. Both worlds share their paths, so the error is that of a paired
+difference.
 """
 
 from typing import Any, NamedTuple

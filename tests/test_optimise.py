@@ -16,14 +16,16 @@ from calibrate import certify as certificates
 from calibrate.certify import Certificate, certify, hold
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.correct import FreshPaths, Line, corrected
+from calibrate.easing import easing_of, margins_at
 from calibrate.metrics import upper_limit
 from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.pieces import Piece
 from calibrate.policy import Parameters
 from calibrate.progress import Silent
-from calibrate.recommend import Effort, headroom, recommend, rounded
-from calibrate.sensitivity import sensitivities
+from calibrate.recommend import Effort, Recommendation, headroom, recommend, rounded
+from calibrate.sensitivity import Sensitivity, sensitivities
 from calibrate.simulate import simulate
+from calibrate.solved_again import drivers_told
 from calibrate.trust_region import Found, Local, minimise, way_inwards
 
 # --- the search, on problems with known optima ----------------------------------------------------------------------------
@@ -410,6 +412,32 @@ def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
     line = Line(found.solution.point, 1.1 * found.solution.point, problem.low, problem.high)
     again = corrected(FreshPaths(sample), line, target)
     np.testing.assert_allclose(again[0] - found.solution.point[0], predicted, rtol=0.25)
+    assert_found_again(problem, found, drivers)
+
+
+def assert_found_again(problem: Problem, found: Recommendation, drivers: list[Sensitivity]) -> None:
+    """The product's own check: in the world of a tenth more volatility, at the margin that is found, other paths are as often
+    insolvent as they were; sees an error of a third, where volatility alone makes insolvency twice as likely."""
+    easing = easing_of(problem, found, 5)
+    told = {entry["parameter"]: entry for entry in drivers_told(drivers, problem, found, easing, 5, Silent())}
+    checked = {name: entry for name, entry in told.items() if "found_again" in entry}
+    assert len(checked) == 2
+    assert all("a_tenth_more_forces" in entry for entry in checked.values())
+    again = checked["volatility level"]["found_again"]
+    assert 0 < again["standard_error"] < 0.2 * again["margin_percent"]
+    # All but the incumbent's allowance for the penalty is base or multiplier, so that what scales them scales the margin.
+    (start,) = margins_at(problem, [found.solution.point], 5)
+    places = np.linspace(0.0, 0.2, 21)
+    margins = margins_at(problem, [found.solution.point * (1 + place) for place in places], 5)
+    reached = np.interp(again["margin_percent"], 100 * (np.array(margins) / start - 1), places)
+    wilder = problem.incumbent._replace(world=problem.incumbent.world._replace(volatility_scale=np.float32(1.1)))
+    ends = (problem, found.solution.point), (problem._replace(incumbent=wilder), found.solution.point * (1 + reached))
+    drawn = {"seed": 77, "paths": 100_000, "fields": ("distance",)}
+    before, after = (simulate(problem.scenario, p.at(point), **drawn).values["distance"] > 0 for p, point in ends)
+    change = after.astype(float) - before
+    from_margin = again["standard_error"] / easing.margin_change * easing.margin / 100 * before.mean()
+    error = np.hypot(change.std() / np.sqrt(len(change)), from_margin)
+    assert_close(float(change.mean()), float(error), 0.0, resolution=0.0017)
 
 
 def test_how_far_the_margin_swings_is_limited_above_one() -> None:
