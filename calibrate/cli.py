@@ -298,6 +298,8 @@ def compare(
         show_json(found._asdict() | {"rows": [row._asdict() for row in found.rows]})
     else:
         show(terminal.comparison_table(found, str(first), str(second)))
+        for note in terminal.comparison_notes(found):
+            typer.echo(note)
 
 
 app.command()(cli_venues.export)

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from calibrate.metrics import CONFIDENCE, mean, metrics_of, probability, quantile, upper_limit, user_cost
 from calibrate.rise_windows import METRICS as RISES
 from calibrate.simulate import Sample
+from calibrate.weighing import diagnose
 
 # With fewer paths on which the two differ, a normal interval for a mean of losses claims too much.
 _DIFFERENCES_NEEDED = 30
@@ -20,7 +21,8 @@ _DIFFERENCES_NEEDED = 30
 
 class Difference(NamedTuple):
     """The second policy less the first, with its standard error and 95 % interval. `verdict` is "lower", "higher" or "not
-    told apart"; one verdict in twenty is wrong where there is no difference."""
+    told apart"; one verdict in twenty is wrong where there is no difference. `poor` says why weighted paths, should they not,
+    do not suffice for one."""
 
     metric: str
     first: float
@@ -29,6 +31,7 @@ class Difference(NamedTuple):
     standard_error: float
     interval: tuple[float, float]
     verdict: str
+    poor: str | None = None
 
 
 def compare(first: Sample, second: Sample, tail_level: float) -> list[Difference]:
@@ -41,9 +44,10 @@ def compare(first: Sample, second: Sample, tail_level: float) -> list[Difference
         difference, error, *_ = mean(gaps, first.weights)
         counted = name == "insolvency_probability" and first.weights is None
         interval, told = (_counted if counted else _averaged)(gaps, difference, error)
-        verdict = ("higher" if difference > 0 else "lower") if told else "not told apart"
+        poor = None if first.weights is None or not gaps.any() else diagnose(np.abs(gaps), first.weights).poor
+        verdict = ("higher" if difference > 0 else "lower") if told and poor is None else "not told apart"
         before, after = (sample[name].value for sample in levels)
-        rows.append(Difference(name, before, after, difference, error, interval, verdict))
+        rows.append(Difference(name, before, after, difference, error, interval, verdict, poor))
     return rows
 
 

@@ -18,8 +18,8 @@ from calibrate.pipeline import limits_of, other_inputs, problem_of, read_policy
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.rare_events import choose
-from calibrate.recommend import ATTEMPTS
-from calibrate.run_folder import read_json, sha256
+from calibrate.recorded import recorded_certificate
+from calibrate.run_folder import sha256
 from calibrate.shocks import derived_seed
 from calibrate.simulate import simulate
 
@@ -75,23 +75,6 @@ def verify(run: Path, inputs: Path, listener: Listener) -> Verification:
         as_prescribed=all(recorded.get(key) == value for key, value in prescribed.items()),
         granted=again.granted,
     )
-
-
-def recorded_certificate(path: Path) -> dict[str, Any]:
-    """The certificate of a recommended.json, with what is needed to make it again."""
-    recorded = read_json(path).get("certificate")
-    if not isinstance(recorded, dict):
-        message = "holds no certificate; the run ended without one, so there is nothing to verify"
-        raise UserError([Problem(str(path), message)])
-    attempts, constraints = recorded.get("attempts"), recorded.get("constraints")
-    problems = []
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or not 1 <= attempts <= ATTEMPTS:
-        message = f"found {attempts!r}; expected a whole number from 1 to {ATTEMPTS}"
-        problems.append(Problem(f"{path}: certificate.attempts", message))
-    if not isinstance(constraints, list) or not all(isinstance(entry, dict) for entry in constraints):
-        problems.append(Problem(f"{path}: certificate.constraints", "expected a list of tables, one for every limit"))
-    raise_all(problems)
-    return recorded
 
 
 def _rows(entries: list[dict[str, Any]], again: Certificate) -> list[Comparison]:

@@ -45,6 +45,7 @@ from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.rare_events import DEFENSIVE_SHARE, Chosen
 from calibrate.recommend import Effort, Recommendation, recommend
+from calibrate.recorded import drawn_again
 from calibrate.remarks import remarks
 from calibrate.report import build_report
 from calibrate.run_folder import new_folder, read_json, sha256, toml_text, write_json, write_table, write_text
@@ -139,9 +140,7 @@ def simulate_job(loaded: LoadedJob, policy: Path | None, listener: Listener) -> 
     """Metrics of the incumbent, or of the policy in a `recommended.json` on the paths of its certificate."""
     assembled = assemble(loaded)
     parameters = assembled.incumbent if policy is None else read_policy(policy, loaded, assembled)
-    certificate = {} if policy is None else read_json(policy).get("certificate") or {}
-    paths = certificate.get("paths", loaded.job.simulation.paths)
-    drawn = {"seed": certificate.get("seed"), "paths": min(int(paths), loaded.job.simulation.budget)}
+    drawn = {} if policy is None else drawn_again(policy, loaded.job.simulation)
     found, sample = _measured_json(loaded.job, assembled, parameters, listener, "simulating", **drawn)
     return found | remarks(loaded.job, assembled, parameters, sample, listener, seed=found["seed"])
 
@@ -291,7 +290,7 @@ def _measured_json(
     paths: int | None = None,
 ) -> tuple[dict[str, Any], Sample]:
     """Metrics under a policy, and the sample that they are of."""
-    seed = derived_seed(job.simulation.seed, "certificate", 1) if seed is None else int(seed)
+    seed = derived_seed(job.simulation.seed, "certificate", 1) if seed is None else seed
     sample, _ = measured(
         assembled.scenario,
         parameters,

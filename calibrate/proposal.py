@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from calibrate.assemble import Assembled, assemble, policy_of
 from calibrate.certify import Certificate, certify, paths_of_attempt
 from calibrate.errors import Problem, UserError
-from calibrate.evidence import recorded_certificate, recorded_job
+from calibrate.evidence import recorded_job
 from calibrate.export.native import Basis, Native, same
 from calibrate.export.steps import NoLegalWay, in_steps
 from calibrate.job import LoadedJob
@@ -22,6 +22,7 @@ from calibrate.pipeline import problem_of, read_policy
 from calibrate.presets import Preset
 from calibrate.progress import Listener
 from calibrate.recommend import ATTEMPTS
+from calibrate.recorded import recorded_certificate
 from calibrate.run_folder import new_folder, read_json, write_json, write_text
 from calibrate.shocks import derived_seed
 from calibrate.venue_rules import incumbent_of, settled

@@ -215,6 +215,11 @@ def comparison_table(found: "Compared", first: str, second: str) -> Table:
     return table
 
 
+def comparison_notes(found: "Compared") -> list[str]:
+    """Where weighted paths do not suffice for a verdict, and why."""
+    return [f"{row.metric}: no verdict, since of the difference {row.poor}" for row in found.rows if row.poor]
+
+
 def gradient_table(rows: list["GradientCheck"]) -> Table:
     table = Table(title="derivatives along the path against central differences", box=box.SIMPLE, title_justify="left")
     for heading in (

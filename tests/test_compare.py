@@ -55,6 +55,20 @@ def test_standard_errors_are_the_spread_over_repeated_seeds() -> None:
         assert_close(found.std(ddof=1) / stated, 1 / np.sqrt(1200), 1.0, resolution=0.3)
 
 
+def test_a_verdict_on_weighted_paths_needs_as_many_as_an_estimate_does() -> None:
+    """A clear difference on all paths, of which one in a hundred weighs nearly all: not told apart, and it is said why."""
+    rng = np.random.default_rng(3)
+    shared = rng.normal(size=PATHS)
+    weights = np.where(np.arange(PATHS) % 100 == 0, 99.0, 0.0101)
+    pair = [sample(rng, shared, shift=shift) for shift in (0.0, 0.5)]
+    even = {row.metric: row for row in compare(*(s._replace(weights=np.ones(PATHS)) for s in pair), LEVEL)}
+    uneven = {row.metric: row for row in compare(*(s._replace(weights=weights) for s in pair), LEVEL)}
+    assert (even["bad_debt"].verdict, even["bad_debt"].poor) == ("higher", None)
+    assert uneven["bad_debt"].verdict == "not told apart"
+    assert uneven["bad_debt"].interval[0] > 0, "the interval alone would tell them apart"
+    assert "equally heavy paths" in str(uneven["bad_debt"].poor)
+
+
 @cache
 def without_a_difference() -> list[dict[str, Difference]]:
     """Of a thousand pairs of policies; every metric is looked at on the same ones."""

@@ -45,7 +45,8 @@ def read_market(path: Path, symbol: str | None) -> Candles:
         if any("another row has too" in problem.message for problem in error.problems):
             # What else is said of such rows, such as that they are not in order, follows from this.
             found = "found several rows of the same time with other prices, as files of several markets have them"
-            todo = "name one of them, as SYMBOL or COLUMN=VALUE,COLUMN=VALUE (venue=binance,symbol=ETHUSDT)"
+            columns = ", ".join(_columns(path))
+            todo = f"name one of them, as SYMBOL or COLUMN=VALUE,COLUMN=VALUE; the file's columns are {columns}"
             raise UserError([Problem(str(path), f"{found}; {todo}")]) from None
         raise
 
@@ -103,10 +104,15 @@ def _where(path: Path, symbol: str) -> dict[str, str]:
 
 
 def _market_column(path: Path) -> str:
-    columns: Sequence[str] = open_table(path, expected="a CSV or Parquet file of candles").columns
+    columns = _columns(path)
     found = [name for name in columns if name.strip().lower() in MARKET_COLUMNS]
     if found:
         return found[0]
     listed = ", ".join(columns) or "columns without names"
     found_and_expected = f"no column names the market; found {listed}; expected one of {', '.join(MARKET_COLUMNS)}"
     raise UserError([Problem(f"{path}: columns", f"{found_and_expected}; leave the symbol out or write COLUMN=VALUE")])
+
+
+def _columns(path: Path) -> Sequence[str]:
+    columns: Sequence[str] = open_table(path, expected="a CSV or Parquet file of candles").columns
+    return columns
