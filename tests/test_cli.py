@@ -223,6 +223,15 @@ def test_all_mistakes_in_a_policy_are_told_at_once(job: Path, tmp_path: Path) ->
         assert f"error: {path}: policy.{name}" in answer.err
 
 
+def test_a_policy_whose_certificate_cannot_be_read_is_refused(job: Path, tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    certificate = {"attempts": "many", "paths": "x", "seed": None, "constraints": []}
+    path.write_text(json.dumps({"policy": {}, "certificate": certificate}), encoding="utf-8")
+    answer = call("simulate", job, "--policy", path)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"error: {path}: certificate.attempts: found 'many'; expected a whole number from 1 to 3" in answer.err
+
+
 def test_a_policy_with_weight_on_stress_needs_a_venue_that_knows_stress(job: Path, tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
     path.write_text(json.dumps({"policy": {"stress_weight": {"value": 0.25}}}), encoding="utf-8")

@@ -17,6 +17,7 @@ from calibrate.evidence_words import (
     drawn_briefly,
     forced_at_length,
     forced_change,
+    found_again,
     limit_prices,
     rests_on,
 )
@@ -158,3 +159,12 @@ def test_the_table_of_drivers_fits_a_screen(width: int) -> None:
 
 def test_older_drivers_have_no_column_of_what_they_force() -> None:
     assert len(sensitivity_table(RECOMMENDED).columns) == len(sensitivity_table(OLDER).columns) + 1
+
+
+def test_what_solving_again_finds_is_said_and_where_it_differs() -> None:
+    entry = made_up_run.sensitivity("volatility level", "assumption", 7.1, 0.4)
+    again = {"margin_percent": 6.94, "standard_error": 0.21, "agrees": True}
+    assert found_again(entry) == ""
+    assert found_again(entry | {"found_again": again}) == "solved again: +6.9 % ± 0.2 %"
+    differs = entry | {"found_again": again | {"agrees": False}}
+    assert forced_at_length(differs).endswith("higher (solved again: +6.9 % ± 0.2 %, which differs)")
