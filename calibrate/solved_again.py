@@ -137,7 +137,7 @@ class _Changed(NamedTuple):
         paths = len(self.before)
         there = self._sample(start, np.arange(paths))
         limits = tuple(limit for limit in self.problem.constraints if isinstance(limit, InsolvencyProbability))
-        near = nearest(limits, there.values["distance"], there.weights)
+        near = nearest(limits, there)
 
         def log_excess(place: float) -> float:
             return float(np.log(max(_hits(self._sample(place, near)).sum(), 1e-9) / self.before.sum()))
