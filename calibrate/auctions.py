@@ -2,7 +2,8 @@
 
 Buyers sell what they take in the market, and take on until it has sunk, or risen, to the price asked, spread and gas counted in.
 Offers that are worth taking are taken at the same pace: the market's first movement is shared by all of them, its last part by
-those that are worth most. All of a place is taken in the same part, since its price is one.
+those that are worth most. All of a place is taken in the same part, since its price is one. What is taken of a cohort in a step
+is then accounted for at once: of what its accounts are worth at their own prices the first two moments are exact.
 """
 
 from typing import NamedTuple
@@ -10,25 +11,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
-from calibrate.book import Closed, level_holding, riskiest, share_below, worst
-from calibrate.closes import Closes, account_for, execution_at, losses_by_side, sold_at
+from calibrate.book import Book, Closed, level_holding, riskiest, share_below, worst
+from calibrate.closes import Closes, Execution, account_for, execution_at, losses_by_side, sold_at
+from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
 from calibrate.front_state import ClosingNow, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Liquidity
-from calibrate.offers import LEAST_WIDTH, Offers, moments_between, offered
+from calibrate.offers import LEAST_WIDTH, Offers, PlaceSidePath, moments_between, offered, signs
 from calibrate.rationing import part_of
-from calibrate.slices import some_of
 from calibrate.touched import Moments, band_of
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue.auction import Auction
 from calibrate.venue.incentive import gas_now
-
-PlaceSidePath = Float[Array, "place side path"]
-
-# Longs and shorts, on the axis of sides.
-_SIGNS = (1.0, -1.0)
 
 
 def auction_off(
@@ -49,7 +44,7 @@ def auction_off(
         level = jnp.where(part < 1, level_holding(book.density, share), reach)
     moved = Closed(state.closed_level, state.closed, level, riskiest(book.density, share, level))
     arriving = moments_between(accounts_between(book, state, venue, moved), moved.low, moved.high)
-    offers, closes = _taken(auction, offered(offers, arriving, now.step, market.oracle), now)
+    offers, closes = _taken(auction, offered(auction, offers, arriving, now.step, market.oracle, book), now)
     waiting = worst(sold_at(book, venue, market.mid, scale).cover - level)
     return moved, closes._replace(distance=larger(closes.distance, smaller(waiting, 0.0))), offers
 
@@ -63,40 +58,41 @@ class _Takers(NamedTuple):
 
     def worth(self, asked: PlaceSidePath) -> PlaceSidePath:
         """How far the market could move against the undisturbed price before the offers stop being worth taking, in logs."""
-        sign = _signs(asked)
-        return sign * (self.market.undisturbed - asked) - self.cost
+        return signs(asked) * (self.market.undisturbed - asked) - self.cost
 
     def room(self, worth: PlaceSidePath) -> PlaceSidePath:
         """The volume that moves it so far, beyond the flow that there is."""
         size = self.liquidity.flow_that_costs(jnp.abs(worth), self.market.depth)
-        return larger(jnp.where(worth > 0, size, -size) - _signs(worth) * self.market.flow, 0.0)
+        return larger(jnp.where(worth > 0, size, -size) - signs(worth) * self.market.flow, 0.0)
 
     def nearest(self, worth: PlaceSidePath) -> PlaceSidePath:
         """How far offers are from being taken: positive where some of them is."""
-        return worth - _signs(worth) * self.liquidity.displacement(self.market.flow, self.market.depth)
-
-
-def _signs(like: PlaceSidePath) -> Float[Array, "side 1"]:
-    return jnp.asarray(_SIGNS, like.dtype)[:, None]
+        return worth - signs(worth) * self.liquidity.displacement(self.market.flow, self.market.depth)
 
 
 def _asked(auction: Auction, offers: Offers, index: Index) -> PlaceSidePath:
     """The log-price asked in each place for longs, and for shorts."""
-    age = (index - jnp.arange(auction.longest)) % auction.longest
-    multiples = auction.multiples[age][:, None]
-    return jnp.stack([offers.start + sign * multiples for sign in _SIGNS], axis=1)
+    return offers.start + signs(offers.start) * auction.multiples[auction.ages(index)][:, None, None]
 
 
 def at_one_pace(room: PlaceSidePath, volume: PlaceSidePath) -> PlaceSidePath:
     """The part of each place's volume that is taken, when in all there may be sold what each has `room` for: at a flow `f` all
     places with more room than that are taken at the same rate, so the part is the integral of `df / S(f)` up to the room, `S(f)`
-    being the volume in places with room for more than `f`; and at most 1."""
-    order = jnp.argsort(room, axis=0)
-    room, volume = (jnp.take_along_axis(values, order, axis=0) for values in (room, volume))
-    more = jnp.diff(room, axis=0, prepend=jnp.zeros_like(room[:1]))
-    behind = lax.cumsum(volume, axis=0, reverse=True)
-    part = smaller(lax.cumsum(more / larger(behind, _NOTHING), axis=0), 1.0)
-    return jnp.take_along_axis(part, jnp.argsort(order, axis=0), axis=0)
+    being the volume in places with room for more than `f`; and at most 1.
+
+    Each place is held against each other one: of a dozen places that takes a tenth of the time of sorting them."""
+    rooms, volumes = list(room), list(volume)
+    rates = []
+    for j, (own, _) in enumerate(zip(rooms, volumes, strict=True)):
+        reached, behind = jnp.zeros_like(own), jnp.zeros_like(own)
+        for i, (other, there) in enumerate(zip(rooms, volumes, strict=True)):
+            # Of places with the same room the first counts as the lesser.
+            less = other < own if i >= j else other <= own
+            reached = larger(reached, jnp.where(less, other, 0.0))
+            behind = behind + jnp.where(less, 0.0, there)
+        rates.append((own - reached) / larger(behind, _NOTHING))
+    parts = [sum(jnp.where(other <= own, rate, 0.0) for other, rate in zip(rooms, rates, strict=True)) for own in rooms]
+    return smaller(jnp.stack(parts), 1.0)
 
 
 # Of open interest, a share that shows in no figure.
@@ -108,26 +104,46 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
     book, market, scale = now.book, now.market, now.scale
     gas = gas_now(now.venue.incentive, now.venue.gas, market.log_volatility)
     takers = _Takers(gas + now.venue.half_spread, market, now.liquidity)
-    maintenance, by_side = now.required * market.mid / scale, losses_by_side(book, now.venue, market.oracle, scale)
     longs = book.side[:, None] > 0
     of_cohort = lambda by_side: jnp.where(longs, by_side[:, :1], by_side[:, 1:])  # noqa: E731
-    prices = _asked(auction, offers, now.step)
-    worth = takers.worth(prices)
-    volume = jnp.stack(jax.vmap(book.of_sides)(offers.accounts.share * market.mid), axis=1)
-    part = of_cohort(at_one_pace(takers.room(worth), volume))
+    asked = _asked(auction, offers, now.step)
+    worth = takers.worth(asked)
+    volume = offers.of_sides(book) * market.mid
+    part = computed_once(lambda: of_cohort(at_one_pace(takers.room(worth), volume)), market.mid)
     if market.paused is not None:
         part = jnp.where(market.paused, 0.0, part)
 
-    def closed(moments: Moments, part: CohortPath, log_price: CohortPath, near: CohortPath) -> Closes:
-        execution = execution_at(book, jnp.exp(log_price), scale)
-        band = band_of(moments, LEAST_WIDTH * maintenance)
-        closes = account_for(book, now.policy, execution, some_of(part, band.slice()), scale, by_side=by_side)
-        distance = jnp.where(band.height > 0, smaller(near / scale, execution.cover - band.low), -1e9)
-        sold = book.over_cohorts(book.side[:, None] * part * moments.share) * market.mid
-        return closes._replace(sold=sold, distance=worst(distance))
+    taken, left = (jax.tree.map(lambda moment: some * moment, offers.accounts) for some in (part, 1 - part))
+    least_width = LEAST_WIDTH * now.required * market.mid / scale
+    prices = execution_at(book, of_cohort(jnp.exp(asked)), scale)
+    execution, together = _at_one_price(book, taken, prices, scale)
+    band = band_of(together, least_width)
+    by_side = losses_by_side(book, now.venue, market.oracle, scale)
+    closes = account_for(book, now.policy, execution, band.slice(), scale, by_side=by_side)
+    sold = book.over_cohorts(book.side[:, None] * together.share) * market.mid
 
-    near = of_cohort(takers.nearest(worth))
-    by_place = jax.vmap(closed)(offers.accounts, part, of_cohort(prices), near)
-    closes = jax.tree.map(lambda values: jnp.sum(values, axis=0), by_place)
-    left = jax.tree.map(lambda moment: (1 - part) * moment, offers.accounts)
-    return offers._replace(accounts=left), closes._replace(distance=jnp.max(by_place.distance, axis=0))
+    # Offers that are not taken are as far from a deficit as the market is from what is asked, or as their worst account is.
+    near = of_cohort(takers.nearest(worth)) / scale
+    waiting = band_of(offers.accounts, least_width)
+    untaken = smaller(smaller(near, prices.cover - waiting.low), 0.0)
+    of_place = jnp.max(jnp.where(waiting.height > 0, untaken, _NOBODYS), axis=0)
+    of_taken = jnp.where(band.height > 0, smaller(jnp.max(near, axis=0), execution.cover - band.low), _NOBODYS)
+    distance = worst(larger(of_place, of_taken))
+    return offers._replace(accounts=left), closes._replace(sold=sold, distance=distance)
+
+
+# The distance from a deficit where there is nobody to have one.
+_NOBODYS = -1e9
+
+
+def _at_one_price(
+    book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath
+) -> tuple[Execution, Moments]:
+    """What was taken in all places as if at one price, the mean of what was paid for it. Accounts keep what they are worth at their own
+    price: those that cost more lie lower by as much as that covers less."""
+    share, collateral = jnp.sum(taken.share, axis=0), jnp.sum(taken.collateral, axis=0)
+    mean = jnp.sum(taken.share * at.price, axis=0) / jnp.where(share > 0, share, 1.0)
+    execution = execution_at(book, jnp.where(share > 0, mean, 1.0), scale)
+    shift = execution.cover - at.cover
+    square = jnp.sum(taken.square + shift * (2 * taken.collateral + shift * taken.share), axis=0)
+    return execution, Moments(share, collateral, square)

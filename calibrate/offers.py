@@ -1,9 +1,10 @@
 """Accounts on auction: who is on offer since when.
 
 Offers that started at the same step have the same price, and one that starts anew does so together with those that start then.
-So an offer's place is its start modulo the longest age, and there are as many places as steps in an auction: of the accounts in
-each, the moments are kept that `touched.py` keeps, and the log-price of the oracle at their start. That is exact but for the shape
-of what is in a place, which is taken to lie evenly over a band.
+Offers of a few successive steps (`Auction.width`) share a place: their price is the mean of what is asked for them, by volume, and
+falls as theirs do. Of the accounts in each place the moments are kept that `touched.py` keeps. With a place for every step of an
+auction that is exact but for the shape of what is in a place, which is taken to lie evenly over a band; what fewer places
+change is measured in the tests and stated in `docs/rules.md`.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from calibrate.book import Book
 from calibrate.extremes import larger
 from calibrate.slices import Slice
 from calibrate.touched import Moments, band_of
@@ -19,16 +21,24 @@ from calibrate.units import CohortPath, Index, PerPath
 from calibrate.venue.auction import Auction
 
 
+PlaceSidePath = Float[Array, "place side path"]
+
+
 class Offers(NamedTuple):
-    """The accounts in each place (`[place, cohort, path]`), and the log-price of the oracle when their offers started."""
+    """The accounts in each place (`[place, cohort, path]`), and the log-price that the oracle showed when their offers started:
+    of longs and of shorts the mean by volume, less what the price of later ones had still to fall."""
 
     accounts: Moments
-    start: Float[Array, "place path"]
+    start: PlaceSidePath
 
     @property
     def share(self) -> CohortPath:
         """What is on offer of each cohort."""
         return jnp.sum(self.accounts.share, axis=0)
+
+    def of_sides(self, book: Book) -> PlaceSidePath:
+        """What is on offer of longs and of shorts, as a share of open interest."""
+        return jnp.stack([jnp.stack(book.of_sides(share)) for share in self.accounts.share])
 
     def remaining(self, maintenance: CohortPath) -> tuple[Slice, CohortPath]:
         """The accounts on offer, and the lowest of their levels."""
@@ -56,15 +66,29 @@ LEAST_WIDTH = 0.01
 
 
 def start_offers(auction: Auction, like: CohortPath) -> Offers:
-    zero = jnp.zeros((auction.longest, *like.shape), like.dtype)
-    return Offers(Moments(zero, zero, zero), zero[:, 0])
+    zero = jnp.zeros((auction.places, *like.shape), like.dtype)
+    return Offers(Moments(zero, zero, zero), jnp.zeros((auction.places, 2, *like.shape[1:]), like.dtype))
 
 
-def offered(offers: Offers, arriving: Moments, index: Index, oracle: PerPath) -> Offers:
+def offered(auction: Auction, offers: Offers, arriving: Moments, index: Index, oracle: PerPath, book: Book) -> Offers:
     """Offers of the longest age start anew, and beside them those of accounts that are `arriving`."""
-    place = index % offers.start.shape[0]
-    accounts = jax.tree.map(lambda moment, new: moment.at[place].add(new), offers.accounts, arriving)
-    return Offers(accounts, offers.start.at[place].set(oracle))
+    place, age = auction.place(index), index % auction.width
+    there, new = (jnp.stack(book.of_sides(share)) for share in (offers.accounts.share[place], arriving.share))
+    # What is asked in the place is what is asked for the new ones too, now and as both fall.
+    start = oracle + signs(offers.start) * (auction.multiples[0] - auction.multiples[age])
+    before, weight = offers.start[place], new / larger(there + new, _NOTHING)
+    mixed = jnp.where(age == 0, start, before + weight * (start - before))
+    accounts = jax.tree.map(lambda moment, more: moment.at[place].add(more), offers.accounts, arriving)
+    return Offers(accounts, offers.start.at[place].set(mixed))
+
+
+# Of open interest, a share that shows in no figure.
+_NOTHING = 1e-9
+
+
+def signs(like: PlaceSidePath) -> Float[Array, "side 1"]:
+    """Of longs and shorts, on the axis of sides."""
+    return jnp.asarray([1.0, -1.0], like.dtype)[:, None]
 
 
 def moments_between(accounts: Slice, low: CohortPath, high: CohortPath) -> Moments:

@@ -8,24 +8,41 @@ at one time may be limited. `docs/rules.md`, section 9, states the rules; source
 """
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from calibrate.units import Scalar
+from calibrate.units import Index, Scalar
 
 
 class Auction(eqx.Module):
     """`multiples` are what is asked for a long position at each age of its offer in steps, as logarithms of the price over that of
     the oracle at its start (for a short the same below it); after the last an offer starts anew. `most` is what may be on offer
-    at one time, as a share of open interest at the market price (None: everything)."""
+    at one time, as a share of open interest at the market price (None: everything). Offers of `width` successive steps are followed
+    as one."""
 
     multiples: Float[Array, " age"]
     most: Scalar | None = None
+    width: int = eqx.field(static=True, default=1)
 
     @property
     def longest(self) -> int:
         """After how many steps an offer starts anew."""
         return self.multiples.shape[0]
+
+    @property
+    def places(self) -> int:
+        """How many places there are for offers. On average one starts anew when it is due, those of a place together."""
+        return -(-self.longest // self.width)
+
+    def place(self, index: Index) -> Index:
+        """Where offers go that start at a step."""
+        return index // self.width % self.places
+
+    def ages(self, index: Index) -> Int[Array, " place"]:
+        """The steps since the first offers of each place started; after the last of an auction its price stands."""
+        since = index - self.width * jnp.arange(self.places)
+        return jnp.minimum(since % (self.places * self.width), self.longest - 1)
 
 
 def stairs(seconds: np.ndarray, *, start: float, fall: float, every_s: float) -> np.ndarray:
