@@ -129,7 +129,12 @@ def auction_of(
         multiples = line(seconds, start=start, zero_after_s=section.zero_after_s or np.inf)
     asked = until_reset(multiples, seconds, after_s=section.reset_after_s, below=section.reset_below or 0.0)
     most = None if section.most_usd is None else jnp.asarray(section.most_usd / open_interest_usd, dtype)
-    return Auction(jnp.asarray(np.log(asked), dtype), most)
+    return Auction(jnp.asarray(np.log(asked), dtype), most, -(-len(asked) // MOST_PLACES))
+
+
+# Into how many places offers are sorted by when they started, at most: each costs two thirds of the plain engine, and what more of
+# them would change is in docs/rules.md, section 9.
+MOST_PLACES = 4
 
 
 def trigger_of(section: TriggerSection | None, step_s: float, dtype: np.dtype) -> Trigger | None:

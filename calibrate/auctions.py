@@ -8,9 +8,7 @@ is then accounted for at once: of what its accounts are worth at their own price
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 
 from calibrate.book import Book, Closed, level_holding, riskiest, share_below, worst
 from calibrate.closes import Closes, Execution, account_for, execution_at, losses_by_side, sold_at
@@ -113,7 +111,7 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
     if market.paused is not None:
         part = jnp.where(market.paused, 0.0, part)
 
-    taken, left = (jax.tree.map(lambda moment: some * moment, offers.accounts) for some in (part, 1 - part))
+    taken, left = (Moments(*(some * moment for moment in offers.accounts[:3])) for some in (part, 1 - part))
     least_width = LEAST_WIDTH * now.required * market.mid / scale
     prices = execution_at(book, of_cohort(jnp.exp(asked)), scale)
     execution, together = _at_one_price(book, taken, prices, scale)
@@ -136,11 +134,9 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
 _NOBODYS = -1e9
 
 
-def _at_one_price(
-    book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath
-) -> tuple[Execution, Moments]:
-    """What was taken in all places as if at one price, the mean of what was paid for it. Accounts keep what they are worth at their own
-    price: those that cost more lie lower by as much as that covers less."""
+def _at_one_price(book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath) -> tuple[Execution, Moments]:
+    """What was taken in all places as if at one price, the mean of what was paid for it. Accounts keep what they are worth at their
+    own price: their levels move by as much as the level moves that just covers the loss."""
     share, collateral = jnp.sum(taken.share, axis=0), jnp.sum(taken.collateral, axis=0)
     mean = jnp.sum(taken.share * at.price, axis=0) / jnp.where(share > 0, share, 1.0)
     execution = execution_at(book, jnp.where(share > 0, mean, 1.0), scale)

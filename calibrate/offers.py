@@ -20,7 +20,6 @@ from calibrate.touched import Moments, band_of
 from calibrate.units import CohortPath, Index, PerPath
 from calibrate.venue.auction import Auction
 
-
 PlaceSidePath = Float[Array, "place side path"]
 
 
@@ -75,7 +74,7 @@ def offered(auction: Auction, offers: Offers, arriving: Moments, index: Index, o
     place, age = auction.place(index), index % auction.width
     there, new = (jnp.stack(book.of_sides(share)) for share in (offers.accounts.share[place], arriving.share))
     # What is asked in the place is what is asked for the new ones too, now and as both fall.
-    start = oracle + signs(offers.start) * (auction.multiples[0] - auction.multiples[age])
+    start = oracle + signs(offers.start) * (age * auction.rate)
     before, weight = offers.start[place], new / larger(there + new, _NOTHING)
     mixed = jnp.where(age == 0, start, before + weight * (start - before))
     accounts = jax.tree.map(lambda moment, more: moment.at[place].add(more), offers.accounts, arriving)

@@ -120,6 +120,8 @@ def test_an_auction_is_asked_step_by_step_until_it_starts_anew(tmp_path: Path) -
     assert auction.most == pytest.approx(0.01)
     # At 7200 s it is not over yet, at 7260 s it is.
     assert auction.longest == 121
+    # Offers of half an hour share a place, so that there are four; what is asked falls at the same rate whenever they started.
+    assert (auction.width, auction.places) == (31, 4)
     np.testing.assert_allclose(np.exp(auction.multiples[:4]), 1.1 * 0.99 ** np.array([0, 0, 1, 2]), rtol=1e-6)
     # 0.99 ** 69 = 0.4998 is what is asked from 6210 s on.
     early = assemble(load_job(path, [*AUCTION, *others, "venue.auction.reset_below=0.5"])).scenario.venue.auction

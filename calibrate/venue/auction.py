@@ -35,6 +35,11 @@ class Auction(eqx.Module):
         """How many places there are for offers. On average one starts anew when it is due, those of a place together."""
         return -(-self.longest // self.width)
 
+    @property
+    def rate(self) -> Scalar:
+        """How fast what is asked falls on average, per step."""
+        return (self.multiples[0] - self.multiples[-1]) / max(self.longest - 1, 1)
+
     def place(self, index: Index) -> Index:
         """Where offers go that start at a step."""
         return index // self.width % self.places
