@@ -113,8 +113,8 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
 
     taken, left = (Moments(*(some * moment for moment in offers.accounts[:3])) for some in (part, 1 - part))
     least_width = LEAST_WIDTH * now.required * market.mid / scale
-    prices = execution_at(book, of_cohort(jnp.exp(asked)), scale)
-    execution, together = _at_one_price(book, taken, prices, scale)
+    prices = computed_once(lambda: execution_at(book, of_cohort(jnp.exp(asked)), scale), market.mid)
+    execution, together = computed_once(lambda: _at_one_price(book, taken, prices, scale), market.mid)
     band = band_of(together, least_width)
     by_side = losses_by_side(book, now.venue, market.oracle, scale)
     closes = account_for(book, now.policy, execution, band.slice(), scale, by_side=by_side)
