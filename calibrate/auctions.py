@@ -114,7 +114,7 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
     taken, left = (Moments(*(some * moment for moment in offers.accounts[:3])) for some in (part, 1 - part))
     least_width = LEAST_WIDTH * now.required * market.mid / scale
     prices = computed_once(lambda: execution_at(book, of_cohort(jnp.exp(asked)), scale), market.mid)
-    execution, together = computed_once(lambda: _at_one_price(book, taken, prices, scale), market.mid)
+    execution, together = computed_once(lambda: at_one_price(book, taken, prices, scale), market.mid)
     band = band_of(together, least_width)
     by_side = losses_by_side(book, now.venue, market.oracle, scale)
     closes = account_for(book, now.policy, execution, band.slice(), scale, by_side=by_side)
@@ -134,7 +134,7 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
 _NOBODYS = -1e9
 
 
-def _at_one_price(book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath) -> tuple[Execution, Moments]:
+def at_one_price(book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath) -> tuple[Execution, Moments]:
     """What was taken in all places as if at one price, the mean of what was paid for it. Accounts keep what they are worth at their
     own price: their levels move by as much as the level moves that just covers the loss."""
     share, collateral = jnp.sum(taken.share, axis=0), jnp.sum(taken.collateral, axis=0)

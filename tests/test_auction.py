@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
-from calibrate.auctions import at_one_pace
+from calibrate.auctions import at_one_pace, at_one_price
+from calibrate.closes import execution_at
 from calibrate.gradient import CHECKED_FIELDS, check_gradients
 from calibrate.offers import offered, start_offers
 from calibrate.simulate import Outcome, Scenario, simulate
@@ -113,3 +114,22 @@ def test_offers_that_share_a_place_are_asked_their_mean_and_fall_as_one() -> Non
     together = [(2 * (fallen - start) - start - 0.03) / 3 + k * fallen for k in range(5)]
     np.testing.assert_allclose(shorts, [-start, *together, -start - 0.05], rtol=0, atol=1e-7)
     np.testing.assert_allclose(offers.accounts.share[:, 0, 0], [0.3, 0.0, 0.0], atol=1e-7)
+
+
+def test_what_is_taken_at_several_prices_keeps_what_its_accounts_are_worth() -> None:
+    """Three places, of which one is empty: at one price collateral and two moments of equity are theirs."""
+    book, rng = LONGS_AND_SHORTS.continuum(), np.random.default_rng(2)
+    share, collateral = rng.uniform(0.1, 0.4, (2, 3, 3, 1))
+    share[1] = collateral[1] = 0.0
+    taken = Moments(*map(jnp.asarray, (share, collateral * share, (collateral**2 + 0.01) * share)))
+    price, scale = rng.uniform(0.8, 1.2, (3, 3, 1)), 1.3
+    own = execution_at(book, jnp.asarray(price), jnp.asarray([scale]))
+    execution, together = at_one_price(book, taken, own, jnp.asarray([scale]))
+    side = np.asarray(book.side)[:, None]
+    cover = -side * (price - 1) / scale
+    worth = [share, (collateral - cover) * share, ((collateral - cover) ** 2 + 0.01) * share]
+    one = -side * (np.asarray(execution.price) - 1) / scale
+    of_all, held, square = map(np.asarray, (together.share, together.collateral, together.square))
+    found = [of_all, held - one * of_all, square - 2 * one * held + one**2 * of_all]
+    np.testing.assert_allclose(found, np.sum(worth, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(held, (collateral * share).sum(axis=0), rtol=1e-6)
