@@ -303,8 +303,9 @@ def warnings_of(job: Job) -> list[str]:
         if abs(steps * job.simulation.step_s - seconds) > 1e-9:
             rounded = steps * job.simulation.step_s
             notes.append(f"{name} is rounded from {seconds:g} s to {steps} steps ({rounded:g} s)")
-    # A floor under what keepers get, or an order of the venue itself, is no question of their share of the penalty.
-    for_profit = job.venue.keepers == "for-profit" and job.venue.incentive is None
+    # A floor under what keepers get, an order of the venue itself or an auction is no question of their share of the penalty.
+    venue = job.venue
+    for_profit = venue.keepers == "for-profit" and venue.incentive is None and venue.auction is None
     if (
         for_profit
         and job.policy.keeper_share.value * job.policy.penalty_bps.value * BPS

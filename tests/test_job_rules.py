@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_job
 
-from calibrate.assemble import assemble
+from calibrate.assemble import assemble, warnings_of
 from calibrate.job import load_job
 from calibrate.metrics import metrics_of
 from calibrate.simulate import simulate
@@ -116,6 +116,8 @@ def test_an_auction_is_asked_step_by_step_until_it_starts_anew(tmp_path: Path) -
     """Maker's ETH-A: 110 % of the price, 1 % less every 90 s, anew after two hours or below 45 % of the start."""
     path = small_job.write(tmp_path)
     others = ["venue.recheck=false", "venue.keepers=for-profit", "venue.auction.most_usd=1.5e6", "simulation.step_s=60"]
+    # Who buys at auction lives on what is off the price, and not on a part of the penalty.
+    assert warnings_of(load_job(path, [*AUCTION, *others, "venue.gas_usd=1000"]).job) == []
     auction = assemble(load_job(path, [*AUCTION, *others])).scenario.venue.auction
     assert auction.most == pytest.approx(0.01)
     # At 7200 s it is not over yet, at 7260 s it is.
