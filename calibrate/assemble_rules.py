@@ -132,8 +132,8 @@ def auction_of(
     return Auction(jnp.asarray(np.log(asked), dtype), most, -(-len(asked) // MOST_PLACES))
 
 
-# Into how many places offers are sorted by when they started, at most: each costs two thirds of the plain engine, and what more of
-# them would change is in docs/rules.md, section 9.
+# Into how many places offers are sorted by when they started, at most: each costs most of a plain engine (benchmarks/README.md),
+# and what more of them would change is in docs/rules.md, section 9.
 MOST_PLACES = 4
 
 
