@@ -116,8 +116,8 @@ class FreshSamples:
 
 
 def corrected(fresh: FreshPaths | FreshSamples, line: Line, targets: np.ndarray, start: float = 0.0) -> np.ndarray:
-    """The loosest policy on the line whose limits are at their targets or below, on the fresh paths; its end if there is none.
-    `start` is a place on the line that is thought to be near."""
+    """The loosest policy on the line whose limits are at their targets or below, on the fresh paths; if there is none, what misses
+    them least. `start` is a place on the line that is thought to be near."""
     seen: dict[float, float] = {}
 
     def log_excess(place: float) -> float:
@@ -131,7 +131,7 @@ def corrected(fresh: FreshPaths | FreshSamples, line: Line, targets: np.ndarray,
     while log_excess(low) <= 0 and low > _LOOSEST:
         low, high, reach = max(low - 2 * reach, _LOOSEST), low, 2 * reach
     if log_excess(high) > 0:
-        return line.at(high)
+        return line.at(min((start, *seen), key=log_excess))
     if log_excess(low) > 0:
         brentq(log_excess, low, high, xtol=_RESOLUTION, rtol=_RESOLUTION)
     return line.at(min(place for place, excess in seen.items() if excess <= 0))

@@ -7,11 +7,13 @@ find them (*screening*); the search runs on those alone; and every path is simul
 was missed. Path numbers, not paths, are what is kept: the shocks of a path can be made again from its number.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats.qmc import Sobol
 
 from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_edge
 from calibrate.gradient import Edge
@@ -38,6 +40,8 @@ _FEWEST_KEPT = 1024
 # lies the noise of any sample that a search can afford.
 _FAR, _NEAR = 0.15, 0.05
 _ROUGH_GAIN, _FINE_GAIN = 5e-2, 2e-3
+# How many policies are tried where a search ends outside the limits.
+_PLACES = 16
 # Further than this, as a share of a parameter's range, no search goes without looking anew which paths matter: where few of the
 # insolvent ones are seen, a policy looks safe that is not.
 _REACH = 0.25
@@ -253,6 +257,12 @@ class FrozenSample:
         now = np.flatnonzero(matter(self.problem.constraints, self._all(point)))
         return int(np.setdiff1d(now, self.near).size)
 
+    def used(self, point: np.ndarray) -> np.ndarray:
+        """Which part of its room each limit takes up at `point`, on all paths."""
+        sample, limits = self._all(point), self.problem.constraints
+        shares = (c.share(c.contribution(sample.values), sample.weights, sample.paths) for c in limits)
+        return np.array([share / limit.room for share, limit in zip(shares, limits, strict=True)])
+
     def _all(self, point: np.ndarray) -> Sample:
         done = self.listener.stage(self._stage, self.paths)
         return simulate(
@@ -345,6 +355,10 @@ class FrozenSamples:
 
     def missed(self, point: np.ndarray) -> int:
         return sum(part.missed(point) for part in self.parts)
+
+    def used(self, point: np.ndarray) -> np.ndarray:
+        found = [part.used(point) for part in self.parts]
+        return np.asarray(self.whole.shares) @ np.array(found) if self.whole.shares else np.concatenate(found)
 
     def evaluate(self, point: np.ndarray) -> Evaluation:
         found = [part.evaluate(point) for part in self.parts]
@@ -456,6 +470,16 @@ def solve(
     }
     feasible = max(excess.values()) <= _TOLERANCE
     return Solution(point, evaluation.objective, excess, feasible, sample.evaluations, prices)
+
+
+def elsewhere(sample: FrozenSample | FrozenSamples, tightening: np.ndarray) -> np.ndarray:
+    """Of some policies all over the bounds the one that misses the limits least: where a search may start that found no policy to
+    keep them. Corners are among them, for safety and cheapness are at the ends of most parameters."""
+    size = len(sample.problem.names)
+    corners = np.array(list(itertools.product((0.0, 1.0), repeat=size))) if 2**size <= _PLACES else np.empty((0, size))
+    inside = Sobol(size, scramble=False).random(2 * _PLACES)[1 : 1 + _PLACES - len(corners)]
+    points = [sample.problem.point_at(place) for place in (*corners, *inside)]
+    return min(points, key=lambda point: float(np.max(sample.used(point) / tightening)))
 
 
 def _search(

@@ -13,7 +13,7 @@ from calibrate.certify import Certificate, certify, confidence_of_attempt, paths
 from calibrate.constraints import Constraint, InsolvencyProbability
 from calibrate.correct import FreshSamples, Line, corrected, eased
 from calibrate.metrics import most_events
-from calibrate.optimise import FrozenSamples, Problem, Solution, solve, tighter
+from calibrate.optimise import FrozenSamples, Problem, Solution, elsewhere, solve, tighter
 from calibrate.progress import Listener
 from calibrate.rare_events import Chosen
 from calibrate.shocks import derived_seed
@@ -26,6 +26,8 @@ _TIGHTEN_AT_MOST = 2.0
 _TIGHTER = 0.6
 # A last search ends where a step gains less than this.
 _LAST_GAIN = 5e-4
+# Of its target, at which a limit counts as used up.
+_BINDS = 0.95
 # How often a first certificate should be granted to a policy that is exactly at its aim.
 _CHANCE = 0.9
 
@@ -62,7 +64,14 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     aim = _aim(problem, effort, sample)
     solution = solve(sample, start, aim)
     if not solution.feasible:
-        return Recommendation("infeasible", why_infeasible(sample.problem, solution), solution, None)
+        # A search follows slopes, and where a limit has none that says nothing.
+        listener.note("the search found no policy that keeps the limits; trying from elsewhere")
+        again = solve(sample, elsewhere(sample, aim), aim)
+        solution = min(solution, again, key=lambda one: max(one.excess.values()))
+    if not solution.feasible:
+        # Told at once: what a run does without a recommendation takes its time.
+        listener.note(why := why_infeasible(sample.problem, solution))
+        return Recommendation("infeasible", why, solution, None)
 
     return _attempts(problem, effort, _rehearsed(problem, effort, sample, solution, listener), listener)
 
@@ -206,9 +215,13 @@ def why_infeasible(problem: Problem, solution: Solution) -> str:
     """Which limit binds at the safest point within the bounds, and by how much it is missed."""
     name, factor = max(solution.excess.items(), key=lambda item: item[1])
     limit = next(constraint.limit for constraint in problem.constraints if constraint.name == name)
+    others = [other for other, used in solution.excess.items() if other != name and used > _BINDS]
+    against = (
+        f", while {' and '.join(others)} has no room left either: the limits work against each other" if others else ""
+    )
     return (
         f"no policy within the bounds keeps the limits: at the safest one {name} is still {factor:.3g} times what the limit "
-        f"of {limit:g} leaves room for; widen the bounds or the largest change, or relax the limit"
+        f"of {limit:g} leaves room for{against}; widen the bounds or the largest change, or relax the limit"
     )
 
 

@@ -57,5 +57,8 @@ def test_the_ends_of_the_line_are_taken_where_nothing_on_it_fits() -> None:
     fresh = fresh_paths(of)
     np.testing.assert_allclose(corrected(fresh, LINE, np.array([1e-9])), LINE.at(3.0))
     np.testing.assert_allclose(corrected(fresh, LINE, np.array([0.999])), LINE.at(-2.0))
+    # Nowhere on a line that leads away from the limits, but best where it begins.
+    away = Line(LINE.at(0), LINE.at(-0.2), LOW, HIGH)
+    np.testing.assert_allclose(corrected(fresh, away, np.array([1e-9]), -3.0), away.at(-3.0))
     beyond = Line(LINE.solution, np.array([0.19, 0.049]), LOW, HIGH)
     assert (corrected(fresh, beyond, np.array([1e-9])) <= HIGH).all()

@@ -18,7 +18,7 @@ from calibrate.constraints import Constraint, InsolvencyProbability, constraint_
 from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.easing import easing_of, margins_at
 from calibrate.metrics import upper_limit
-from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
+from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, elsewhere, solve
 from calibrate.pieces import Piece
 from calibrate.policy import Parameters
 from calibrate.progress import Silent
@@ -379,6 +379,18 @@ def test_from_far_outside_the_limit_and_from_deep_within_the_search_ends_alike()
     assert outside.feasible
     assert within.feasible
     np.testing.assert_allclose(outside.objective, within.objective, rtol=0.06)
+
+
+def test_a_search_that_fails_starts_again_where_limits_are_missed_least() -> None:
+    """Margins and penalty both deter insolvency: of corners and places between the highest margin is the safest, whatever the
+    search saw first."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 60, np.float32)
+    free = (FreeParameter("base_margin", 0.002, 0.2), FreeParameter("volatility_multiplier", 0.1, 8.0))
+    problem = Problem(case.scenario(), case.parameters(), free, (InsolvencyProbability(1e-3),), 1.0)
+    sample = FrozenSample(problem, seed=4, paths=2000)
+    found = elsewhere(sample, np.ones(1))
+    assert found[0] == problem.high[0]
+    assert sample.used(found)[0] <= min(sample.used(problem.low)[0], sample.used(np.array([0.002, 8.0]))[0])
 
 
 def test_what_an_assumption_forces_is_what_solving_again_finds() -> None:
