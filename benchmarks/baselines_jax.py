@@ -26,18 +26,18 @@ class JaxRandom(Sampling):
     def block_length(self, steps):  # type: ignore[no-untyped-def]
         return self.plain.block_length(steps)
 
-    def start(self, seed, ids, dtype):  # type: ignore[no-untyped-def]
-        start, _ = self.plain.start(seed, ids, dtype)
+    def start(self, seed, ids, dtype, crash_share=None):  # type: ignore[no-untyped-def]
+        start, _ = self.plain.start(seed, ids, dtype, crash_share)
         return start, jax.random.fold_in(jax.random.key(seed.low), ids.low[0])
 
-    def step(self, state, block, shocks, law):  # type: ignore[no-untyped-def]
+    def step(self, state, block, shocks, law, regime=None):  # type: ignore[no-untyped-def]
         state, *keys = jax.random.split(state, 4)
         shape, dtype = shocks.jump_uniform.shape, shocks.jump_uniform.dtype
         made = shocks._replace(
             normals=lax.complex(*(jax.random.normal(key, shape, dtype) for key in keys[:2])),
             jump_uniform=jax.random.uniform(keys[2], shape, dtype),
         )
-        return self.plain.step(None, block, made, law)[0], state
+        return self.plain.step(None, block, made, law, regime)[0], state
 
     def end_of_block(self, state):  # type: ignore[no-untyped-def]
         return state, None
