@@ -324,11 +324,20 @@ class FrozenSamples:
         paths: int,
         listener: Listener,
         weighted_paths: int | None = None,
+        learned: Sequence[Chosen | None] | None = None,
         stage: str = "screening paths",
     ):
         self.parts = [
-            FrozenSample(part, seed=seed, paths=paths, weighted_paths=weighted_paths, listener=listener, stage=stage)
-            for part in problem.each
+            FrozenSample(
+                part,
+                seed=seed,
+                paths=paths,
+                weighted_paths=weighted_paths,
+                listener=listener,
+                chosen=chosen,
+                stage=stage,
+            )
+            for part, chosen in zip(problem.each, learned or [None] * len(problem.each), strict=True)
         ]
         self.whole = problem
         self.problem = problem._replace(constraints=problem.limits)

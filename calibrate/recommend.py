@@ -73,7 +73,7 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
         listener.note(why := why_infeasible(sample.problem, solution))
         return Recommendation("infeasible", why, solution, None)
 
-    return _attempts(problem, effort, _rehearsed(problem, effort, solution, listener), listener)
+    return _attempts(problem, effort, _rehearsed(problem, effort, sample, solution, listener), listener)
 
 
 class _Rehearsed(NamedTuple):
@@ -86,9 +86,10 @@ class _Rehearsed(NamedTuple):
     aim: np.ndarray
 
 
-def _rehearsed(problem: Problem, effort: Effort, solution: Solution, listener: Listener) -> _Rehearsed:
-    """Search once more, on some of the paths, and see on all of them what the limits take. How the paths are drawn is learned anew,
-    so that searches which came from different places end on the same ones."""
+def _rehearsed(
+    problem: Problem, effort: Effort, searched: FrozenSamples, solution: Solution, listener: Listener
+) -> _Rehearsed:
+    """Search once more, on some of the paths, and see on all of them what the limits take."""
 
     def rehearsal(paths: int) -> FrozenSamples:
         return FrozenSamples(
@@ -96,6 +97,7 @@ def _rehearsed(problem: Problem, effort: Effort, solution: Solution, listener: L
             seed=derived_seed(effort.seed, "rehearsal"),
             paths=paths,
             weighted_paths=paths,
+            learned=[part.chosen for part in searched.parts],
             listener=listener,
             stage="rehearsal",
         )
