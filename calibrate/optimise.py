@@ -7,13 +7,11 @@ find them (*screening*); the search runs on those alone; and every path is simul
 was missed. Path numbers, not paths, are what is kept: the shocks of a path can be made again from its number.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats.qmc import Sobol
 
 from calibrate.constraints import Constraint, InsolvencyProbability, smoothing_edge
 from calibrate.gradient import Edge
@@ -22,6 +20,7 @@ from calibrate.policy import Parameters
 from calibrate.progress import Listener, Silent
 from calibrate.rare_events import Chosen, choose
 from calibrate.sampling import ImportanceSampling
+from calibrate.screening import matter, nearest
 from calibrate.simulate import Sample, Scenario, simulate, with_values
 from calibrate.trust_region import Found, Local, minimise, way_inwards
 
@@ -34,14 +33,10 @@ _TOLERANCE = 1.01
 _FLOOR = 0.02
 
 
-# The least number of paths that a search keeps.
-_FEWEST_KEPT = 1024
 # The first step of a search from anywhere and of one from nearby, and the relative gain below which a search ends: beyond it
 # lies the noise of any sample that a search can afford.
 _FAR, _NEAR = 0.15, 0.05
 _ROUGH_GAIN, _FINE_GAIN = 5e-2, 2e-3
-# How many policies are tried where a search ends outside the limits.
-_PLACES = 16
 # Further than this, as a share of a parameter's range, no search goes without looking anew which paths matter: where few of the
 # insolvent ones are seen, a policy looks safe that is not.
 _REACH = 0.25
@@ -161,28 +156,6 @@ class Solution(NamedTuple):
 def fewer_paths(paths: int) -> int:
     """How many weighted paths do the work of so many plain ones."""
     return min(paths, max(8192, paths // 10))
-
-
-def paths_kept(constraints: tuple[Constraint, ...], paths: int) -> int:
-    """How many of a sample's paths the search looks at, at most, near a policy that keeps the limits."""
-    share = max(constraint.share_of_paths for constraint in constraints)
-    return min(paths, max(_FEWEST_KEPT, round(share * paths)))
-
-
-def matter(constraints: tuple[Constraint, ...], sample: Sample) -> np.ndarray:
-    """Which paths contribute to a limit that most paths contribute nothing to."""
-    rare = [constraint.contribution(sample.values) > 0 for constraint in constraints if not constraint.common]
-    return np.any([np.asarray(sample.values["distance"]) > 0, *rare], axis=0)
-
-
-def nearest(constraints: tuple[Constraint, ...], sample: Sample) -> np.ndarray:
-    """The numbers of the paths that matter to the limits, or come near enough to insolvency that under other policies they may."""
-    weights = np.ones(sample.paths) if sample.weights is None else sample.weights
-    rare = (c for c in constraints if not c.common)
-    share = max((c.share_wanted(c.contribution(sample.values), sample.weights) for c in rare), default=0.0)
-    order = np.argsort(-sample.values["distance"], kind="stable")
-    enough = np.searchsorted(np.cumsum(weights[order]), share * sample.paths)
-    return np.union1d(order[: max(enough + 1, _FEWEST_KEPT)], np.flatnonzero(matter(constraints, sample)))
 
 
 class FrozenSample:
@@ -470,16 +443,6 @@ def solve(
     }
     feasible = max(excess.values()) <= _TOLERANCE
     return Solution(point, evaluation.objective, excess, feasible, sample.evaluations, prices)
-
-
-def elsewhere(sample: FrozenSample | FrozenSamples, tightening: np.ndarray) -> np.ndarray:
-    """Of some policies all over the bounds the one that misses the limits least: where a search may start that found no policy to
-    keep them. Corners are among them, for safety and cheapness are at the ends of most parameters."""
-    size = len(sample.problem.names)
-    corners = np.array(list(itertools.product((0.0, 1.0), repeat=size))) if 2**size <= _PLACES else np.empty((0, size))
-    inside = Sobol(size, scramble=False).random(2 * _PLACES)[1 : 1 + _PLACES - len(corners)]
-    points = [sample.problem.point_at(place) for place in (*corners, *inside)]
-    return min(points, key=lambda point: float(np.max(sample.used(point) / tightening)))
 
 
 def _search(

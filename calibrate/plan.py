@@ -13,10 +13,11 @@ from calibrate.assemble import assemble
 from calibrate.chunking import CHUNK
 from calibrate.frontier import WEIGHTED_PATHS, Sweep, fewer_fresh_paths, search_paths
 from calibrate.job import LoadedJob
-from calibrate.optimise import Problem, fewer_paths, paths_kept
+from calibrate.optimise import Problem, fewer_paths
 from calibrate.pipeline import effort_of, problem_of, sweep_of
 from calibrate.rare_events import PILOT_PATHS, may_be_weighted
 from calibrate.recommend import Effort
+from calibrate.screening import paths_kept
 from calibrate.simulate import METRIC_FIELDS, simulate
 
 # What a search typically needs, measured on the shipped jobs: screenings, and evaluations that each cost several values.

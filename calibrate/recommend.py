@@ -12,8 +12,9 @@ from scipy.stats import beta, norm
 from calibrate.certify import Certificate, certify, confidence_of_attempt, paths_of_attempt
 from calibrate.constraints import Constraint, InsolvencyProbability
 from calibrate.correct import FreshSamples, Line, corrected, eased
+from calibrate.elsewhere import elsewhere
 from calibrate.metrics import most_events
-from calibrate.optimise import FrozenSamples, Problem, Solution, elsewhere, solve, tighter
+from calibrate.optimise import FrozenSamples, Problem, Solution, solve, tighter
 from calibrate.progress import Listener
 from calibrate.rare_events import Chosen
 from calibrate.shocks import derived_seed
@@ -64,7 +65,6 @@ def recommend(problem: Problem, effort: Effort, listener: Listener) -> Recommend
     aim = _aim(problem, effort, sample)
     solution = solve(sample, start, aim)
     if not solution.feasible:
-        # A search follows slopes, and where a limit has none that says nothing.
         listener.note("the search found no policy that keeps the limits; trying from elsewhere")
         again = solve(sample, elsewhere(sample, aim), aim)
         solution = min(solution, again, key=lambda one: max(one.excess.values()))

@@ -70,7 +70,7 @@ FORCED = (
     "how much the margin would have to change for the limits to hold again, all other parameters as they are, on top of what "
     "the margin formula does by itself. Assumptions come first, those that would force the largest change at the top. The first "
     "figure is that of small changes; for those that would force most, the changed world was simulated and the margin found "
-    "again. Where that differs by more than twice the errors, it is said, and the second figure is the one to go by."
+    "again, on fewer paths. Where the two differ by more than twice their errors, it is said: reckon with the larger."
 )
 
 ASSUMED = (

@@ -15,11 +15,12 @@ from scipy.optimize import brentq
 from calibrate.constraints import InsolvencyProbability
 from calibrate.correct import Line
 from calibrate.easing import Easing, Forced, forced, margins_at
-from calibrate.optimise import Problem, nearest
+from calibrate.optimise import Problem
 from calibrate.policy import Parameters
 from calibrate.progress import Listener
 from calibrate.recommend import Recommendation, margin_alone
 from calibrate.sampling import ImportanceSampling
+from calibrate.screening import nearest
 from calibrate.sensitivity import STEP_FROM_NONE, Sensitivity
 from calibrate.simulate import Sample, simulate
 

@@ -17,8 +17,9 @@ from calibrate.certify import Certificate, certify, hold
 from calibrate.constraints import Constraint, InsolvencyProbability, constraint_of
 from calibrate.correct import FreshPaths, Line, corrected
 from calibrate.easing import easing_of, margins_at
+from calibrate.elsewhere import elsewhere
 from calibrate.metrics import upper_limit
-from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, elsewhere, solve
+from calibrate.optimise import FreeParameter, FrozenSample, Problem, Solution, solve
 from calibrate.pieces import Piece
 from calibrate.policy import Parameters
 from calibrate.progress import Silent
