@@ -124,15 +124,28 @@ def _step(
         slope = np.concatenate([local.gradient + bent, np.full(limits, penalty)])
         return float(local.gradient @ d + d @ bent / 2 + penalty * slack.sum()), slope
 
-    rows = np.hstack([-local.limit_gradients, np.eye(limits)])
     low, high = np.maximum(-radius, box[0] - point), np.minimum(radius, box[1] - point)
+    return _best_step(objective, local.limits, local.limit_gradients, low, high)
+
+
+def _best_step(
+    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    limits: np.ndarray,
+    gradients: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> np.ndarray:
+    """The step between `low` and `high` that is best by an objective of step and slacks, with its slope, where slacks carry what
+    exceeds the linear limits."""
+    size, number = len(low), len(limits)
+    rows = np.hstack([-gradients, np.eye(number)])
     found = minimize(
         objective,
-        np.concatenate([np.zeros(size), np.maximum(local.limits, 0.0)]),
+        np.concatenate([np.zeros(size), np.maximum(limits, 0.0)]),
         jac=True,
         method="SLSQP",
-        bounds=[*zip(low, high, strict=True), *[(0.0, None)] * limits],
-        constraints={"type": "ineq", "fun": lambda z: rows @ z - local.limits, "jac": lambda z: rows},
+        bounds=[*zip(low, high, strict=True), *[(0.0, None)] * number],
+        constraints={"type": "ineq", "fun": lambda z: rows @ z - limits, "jac": lambda z: rows},
         options={"maxiter": 100, "ftol": 1e-12},
     )
     return np.clip(found.x[:size], low, high)
@@ -148,17 +161,7 @@ def way_inwards(local: Local, point: np.ndarray, tighter_by: float, box: Box = (
         weighed = np.concatenate([np.ones(size), np.full(len(wanted), _MISSED)]) * z
         return float(z @ weighed) / 2, weighed
 
-    rows = np.hstack([-local.limit_gradients, np.eye(len(wanted))])
-    found = minimize(
-        objective,
-        np.concatenate([np.zeros(size), np.maximum(wanted, 0.0)]),
-        jac=True,
-        method="SLSQP",
-        bounds=[*zip(box[0] - point, box[1] - point, strict=True), *[(0.0, None)] * len(wanted)],
-        constraints={"type": "ineq", "fun": lambda z: rows @ z - wanted, "jac": lambda z: rows},
-        options={"maxiter": 100, "ftol": 1e-12},
-    )
-    return np.clip(found.x[:size], box[0] - point, box[1] - point)
+    return _best_step(objective, wanted, local.limit_gradients, box[0] - point, box[1] - point)
 
 
 def prices_at(point: np.ndarray, local: Local) -> np.ndarray:

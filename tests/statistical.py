@@ -9,6 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import kstwo, norm
 
+from calibrate.simulate import Sample
+from calibrate.weighing import mean_and_error, probability_and_error
+
 SIGMAS = 5.0
 
 
@@ -48,3 +51,19 @@ def assert_law(samples: np.ndarray, cdf: Callable[[np.ndarray], np.ndarray], *, 
     claimed, ranks = cdf(samples), np.arange(samples.size + 1) / samples.size
     gap = max((ranks[1:] - claimed).max(), (claimed - ranks[:-1]).max())
     assert gap <= critical, f"the distribution functions are {gap:.3g} apart, chance explains {critical:.3g}"
+
+
+def assert_mean_of_plain_paths(weighted: Sample, plain: Sample, field: str, resolution: float) -> None:
+    """That the weighted mean of an outcome is that of plain paths; `resolution` is the relative error that is seen."""
+    mean, error = mean_and_error(weighted.values[field], weighted.weights)
+    other = np.asarray(plain.values[field], np.float64)
+    together = float(np.hypot(error, other.std() / np.sqrt(len(other))))
+    assert_close(mean, together, float(other.mean()), resolution=resolution * float(other.mean()))
+
+
+def assert_tail_of_plain_paths(weighted: Sample, plain: Sample, level: float, resolution: float) -> None:
+    """That as many weighted as plain paths come so near to insolvency; `resolution` is the relative error that is seen."""
+    expected = float(np.mean(plain.values["distance"] > level))
+    value, error = probability_and_error(weighted.values["distance"] > level, weighted.weights)
+    together = float(np.hypot(error, np.sqrt(expected / plain.paths)))
+    assert_close(value, together, expected, resolution=resolution * expected)

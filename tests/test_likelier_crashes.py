@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import truth
 from scipy.special import ndtr
-from statistical import assert_close, assert_mean
+from statistical import assert_close, assert_mean, assert_mean_of_plain_paths, assert_tail_of_plain_paths
 from venues import DAY, EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
 from calibrate.certify import measured
@@ -114,20 +114,14 @@ def test_weighted_means_are_those_of_plain_paths(
     field: str, resolution: float, weighted: Sample, plain: Sample
 ) -> None:
     """Everything tilted at once; `resolution` is the relative error that is seen."""
-    mean, error = mean_and_error(weighted.values[field], weighted.weights)
-    other = np.asarray(plain.values[field], np.float64)
-    together = float(np.hypot(error, other.std() / np.sqrt(PATHS)))
-    assert_close(mean, together, float(other.mean()), resolution=resolution * float(other.mean()))
+    assert_mean_of_plain_paths(weighted, plain, field, resolution)
 
 
 def test_weighted_probabilities_are_those_of_plain_paths(weighted: Sample, plain: Sample) -> None:
     """From one in ten to one in three thousand, where the plain sample still sees them; sees errors of 15 % to 250 %."""
     for share, resolution in ((0.1, 0.15), (0.01, 0.4), (0.001, 1.2), (0.0003, 2.5)):
         level = np.quantile(plain.values["distance"], 1 - share)
-        expected = float(np.mean(plain.values["distance"] > level))
-        value, error = probability_and_error(weighted.values["distance"] > level, weighted.weights)
-        together = float(np.hypot(error, np.sqrt(expected / PATHS)))
-        assert_close(value, together, expected, resolution=resolution * expected)
+        assert_tail_of_plain_paths(weighted, plain, level, resolution)
 
 
 def test_what_the_market_cannot_do_is_not_drawn(weighted: Sample) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import truth
-from statistical import SIGMAS, assert_close, assert_mean
+from statistical import SIGMAS, assert_close, assert_mean, assert_mean_of_plain_paths, assert_tail_of_plain_paths
 from test_optimise import GOLD_MARGIN, gold_problem, insolvent_rate
 from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case, TestBook, switched_off
 
@@ -79,10 +79,7 @@ def test_weighted_means_are_those_of_plain_paths(
     field: str, resolution: float, weighted: Sample, plain: Sample
 ) -> None:
     """Whatever is tilted, at once; `resolution` is the relative error that is seen."""
-    mean, error = mean_and_error(weighted.values[field], weighted.weights)
-    other = np.asarray(plain.values[field], np.float64)
-    together = float(np.hypot(error, other.std() / np.sqrt(PATHS)))
-    assert_close(mean, together, float(other.mean()), resolution=resolution * float(other.mean()))
+    assert_mean_of_plain_paths(weighted, plain, field, resolution)
 
 
 def test_weighted_probabilities_are_those_of_plain_paths(weighted: Sample, plain: Sample) -> None:
@@ -90,10 +87,7 @@ def test_weighted_probabilities_are_those_of_plain_paths(weighted: Sample, plain
     at the rarest."""
     levels = np.quantile(plain.values["distance"], [0.7, 0.97, 0.997, 0.9997])
     for level, resolution in zip(levels, (0.1, 0.24, 0.65, 2.0), strict=True):
-        expected = float(np.mean(plain.values["distance"] > level))
-        value, error = probability_and_error(weighted.values["distance"] > level, weighted.weights)
-        together = float(np.hypot(error, np.sqrt(expected / PATHS)))
-        assert_close(value, together, expected, resolution=resolution * expected)
+        assert_tail_of_plain_paths(weighted, plain, level, resolution)
 
 
 def test_what_is_remembered_of_the_shocks_has_the_markets_law(weighted: Sample) -> None:
