@@ -401,7 +401,6 @@ def solve(
     tightening: np.ndarray,
     *,
     nearby: bool = False,
-    known: bool = False,
     rounds: int = 8,
     smallest_gain: float = _FINE_GAIN,
 ) -> Solution:
@@ -409,16 +408,14 @@ def solve(
 
     Screening and search alternate: a search ends where it has moved so far that other paths may matter, and the last one where
     nothing more is to be gained and no path that matters at the solution was left out. A start `nearby` saves the first,
-    rough search; one whose paths are `known`, where the last call on this sample ended, the first screening too.
+    rough search.
     """
     problem = sample.problem
     targets = np.array([constraint.room for constraint in problem.constraints]) * tightening
     point = np.clip(start, problem.low, problem.high)
     rough = not nearby
     for number in range(rounds):
-        # Known paths stay: a limit that is only tightened must not meet another smoothing than before.
-        if number > 0 or not known:
-            sample.screen(point, tightening)
+        sample.screen(point, tightening)
         here = problem.placed(point)
         found = _search(
             sample,
