@@ -138,7 +138,7 @@ def test_metrics_have_errors_in_per_cent_and_dollars(certified: Path) -> None:
 
 def test_assumptions_and_sources_are_named(certified: Path) -> None:
     text = words(certified)
-    assert "The assumption that matters most is the volatility level" in text
+    assert "Of these assumptions the volatility level matters most" in text
     assert "Not covered:" in text
     for source in ("Glasserman", "Kou", "Broadie", "Clopper", "1811.05230", "Salmon"):
         assert source in text
