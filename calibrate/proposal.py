@@ -16,6 +16,7 @@ from calibrate.evidence import recorded_job
 from calibrate.export.native import Basis, Native, same
 from calibrate.export.steps import NoLegalWay, in_steps
 from calibrate.job import LoadedJob
+from calibrate.job_market import MarketSection
 from calibrate.memo import memo
 from calibrate.optimise import Problem as Calibration
 from calibrate.pipeline import problem_of, read_policy
@@ -159,7 +160,7 @@ def _step(
 def _content(
     preset: Preset, before: Native, steps: list[Step], loaded: LoadedJob, assembled: Assembled
 ) -> dict[str, Any]:
-    venue, after = preset.venue, steps[-1].native
+    venue, after, job = preset.venue, steps[-1].native, loaded.job
     delay = venue.change.minimum_delay_days
     return {
         "venue": preset.name,
@@ -168,7 +169,14 @@ def _content(
         "sources": preset.sources,
         "status": "certified" if all(step.certified for step in steps) else "not certified",
         "open_interest_usd": assembled.open_interest_usd,
-        "horizon_days": loaded.job.simulation.horizon_days,
+        "horizon_days": job.simulation.horizon_days,
+        "simulated_with": {
+            "market": _market_words(job.market),
+            "depth_usd": job.liquidity.depth_usd,
+            "insurance_fund_usd": job.venue.insurance_fund_usd,
+            "step_s": job.simulation.step_s,
+            "user_cost_weight": job.objective.user_cost_weight,
+        },
         "changes": changes(before, after),
         "in_force": before.model_dump(mode="json"),
         "proposed": after.model_dump(mode="json"),
@@ -185,6 +193,11 @@ def _content(
             )
         ],
     }
+
+
+def _market_words(market: MarketSection) -> str:
+    law = f"the model {market.model}" if market.model else f"a constant volatility of {market.volatility:g}"
+    return f"{law}, against debt in another asset" if market.debt else law
 
 
 def _step_json(step: Step, previous: Native, number: int, delay: float | None) -> dict[str, Any]:

@@ -108,6 +108,8 @@ def test_the_memo_tells_what_why_and_on_what_grounds(hyperliquid: tuple[Path, Ex
         "| `tiers.0.max_leverage` | 25 | 16 |",
         f"Highest leverage goes from 18.2{TIMES} to 21.3{TIMES}",  # of the made-up metrics
         "8,000 paths",
+        "The least initial margin, plus what liquidated users pay, that keeps the limits (insolvency probability at most",
+        "- Simulated: prices of ",
         "Not simulated: tiers: every position",
         "`margin_table.json`",
         "hyperliquid.gitbook.io",
@@ -167,6 +169,7 @@ def test_every_step_has_its_payload_and_the_memo_says_which_is_not_certified(ste
     assert (last["ltv"], last["liqThreshold"]) == ("9400", "9700")
     assert last["liqBonus"] == str(2**256 - 1 - 42)
     text = (found.folder / "memo.md").read_text()
+    assert "| `ltv_bps` | 96 % (9,600) | 94 % (9,400) |" in text
     assert "in 4 steps; **not every set on the way is certified**" in text
     assert "| 2 | 3 | `ltv_bps` 9,550 to 9,500, `liquidation_threshold_bps` 9,775 to 9,750 | no |" in text
 
