@@ -142,7 +142,7 @@ def _checks(content: dict[str, Any]) -> list[str]:
     written = [f"`{name}`" for step in content["steps"] for name in step["files"]]
     shown = written if len(written) <= 6 else [*written[:5], f"and {len(written) - 5} more"]
     return [
-        f"What to submit: {', '.join(shown)}",
+        f"Files with this memo: {', '.join(shown)}",
         "`calibrate verify RUN` makes the run's certificate again; the job, its inputs' hashes and versions are in its run.toml",
     ]
 

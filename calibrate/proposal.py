@@ -219,20 +219,20 @@ def _step_json(step: Step, previous: Native, number: int, delay: float | None) -
 
 
 def changes(before: Native, after: Native) -> list[dict[str, Any]]:
-    """Which numbers of a venue's set change, those of a table row by row."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    """Which numbers of a venue's set change, those of a table row by row, counted as the venue counts them."""
+    old, new = (_flat(native.model_dump(mode="json"), native.first_row) for native in (before, after))
     return [
         {"field": key, "before": old.get(key), "after": value} for key, value in new.items() if old.get(key) != value
     ]
 
 
-def _flat(values: Any, name: str = "") -> dict[str, Any]:
+def _flat(values: Any, first_row: int, name: str = "") -> dict[str, Any]:
     if isinstance(values, dict | list):
-        parts = values.items() if isinstance(values, dict) else enumerate(values)
+        parts = values.items() if isinstance(values, dict) else enumerate(values, start=first_row)
         return {
             key: value
             for part, inner in parts
-            for key, value in _flat(inner, f"{name}.{part}" if name else str(part)).items()
+            for key, value in _flat(inner, first_row, f"{name}.{part}" if name else str(part)).items()
         }
     return {name: values}
 

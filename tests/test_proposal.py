@@ -17,7 +17,9 @@ from calibrate.assemble import assemble
 from calibrate.certify import certify
 from calibrate.errors import UserError
 from calibrate.evidence import verify
+from calibrate.export.native import Basis
 from calibrate.job import LoadedJob, load_job
+from calibrate.presets import load_preset
 from calibrate.progress import Silent
 from calibrate.proposal import Export, changes, export
 from calibrate.run_folder import toml_text, write_json, write_text
@@ -224,3 +226,14 @@ def test_changes_of_a_table_are_told_row_by_row(tmp_path: Path) -> None:
     after = before.moved_to({"base_margin_bps": 500.0})
     assert [row["field"] for row in changes(before, after)] == ["tiers.0.max_leverage", "tiers.1.max_leverage"]
     assert changes(before, before) == []
+
+
+def test_a_bracket_is_called_as_the_exchange_and_the_job_call_it() -> None:
+    before = load_preset("binance:BTC", Path(), "", {"bracket": 5}).native
+    after = before.moved_to(before.policy() | {"base_margin_bps": 220.0})
+    assert [(row["field"], row["before"], row["after"]) for row in changes(before, after)] == [
+        ("brackets.5.initial_leverage", 25, 22),
+        ("brackets.5.maint_margin_ratio_bps", 200, 220),
+    ]
+    rows = after.proposal(before, Basis("", "", 1.0))["leverage_brackets.json"][0]["brackets"]
+    assert [row["bracket"] for row in rows if row["initialLeverage"] == 22] == [5]

@@ -34,6 +34,7 @@ class BracketTable(Native):
         "penalty_bps": "the liquidation fee is no part of the table; set `liquidation_fee_ppm` in [venue.native]",
         "keeper_share": "the liquidation fee goes to the insurance fund whole",
     }
+    first_row: ClassVar[int] = 1
 
     symbol: str
     bracket: int = Field(default=1, ge=1)

@@ -39,10 +39,11 @@ class Basis(NamedTuple):
 
 class Native(Section):
     """A parameter set of one market. `follows` are the keys of the policy that the venue has numbers for; `tied` says of its others
-    why they are what they are."""
+    why they are what they are. The rows of its table, where it has one, are counted from `first_row`."""
 
     follows: ClassVar[tuple[str, ...]]
     tied: ClassVar[dict[str, str]] = {}
+    first_row: ClassVar[int] = 0
 
     @property
     def free(self) -> tuple[str, ...]:
