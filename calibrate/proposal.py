@@ -27,6 +27,7 @@ from calibrate.recorded import recorded_certificate
 from calibrate.run_folder import new_folder, read_json, write_json, write_text
 from calibrate.shocks import derived_seed
 from calibrate.venue_rules import incumbent_of, settled
+from calibrate.wording import horizon, lower, metric_name
 
 
 class Step(NamedTuple):
@@ -239,9 +240,10 @@ def _flat(values: Any, first_row: int, name: str = "") -> dict[str, Any]:
 
 def _basis(preset: Preset, recommended: dict[str, Any], assembled: Assembled) -> Basis:
     title = f"{preset.venue.name}: margin parameters of {preset.name.partition(':')[2] or recommended['name']}"
-    limits = ", ".join(f"{h['name']} <= {h['limit']:g}" for h in recommended["certificate"]["constraints"])
+    rows = recommended["certificate"]["constraints"]
+    limits = ", ".join(f"{lower(metric_name(row['name']))} at most {row['limit']:g}" for row in rows)
     summary = (
-        f"Certified by simulation: {limits} over {recommended['horizon_days']:g} day(s) at an open interest of "
+        f"Certified by simulation: {limits}, over {horizon(recommended['horizon_days'])} at an open interest of "
         f"{assembled.open_interest_usd:,.0f} USD. Evidence and assumptions are in the memo."
     )
     return Basis(title, summary, assembled.open_interest_usd)

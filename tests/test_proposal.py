@@ -237,3 +237,14 @@ def test_a_bracket_is_called_as_the_exchange_and_the_job_call_it() -> None:
     ]
     rows = after.proposal(before, Basis("", "", 1.0))["leverage_brackets.json"][0]["brackets"]
     assert [row["bracket"] for row in rows if row["initialLeverage"] == 22] == [5]
+
+
+def test_a_proposals_summary_is_for_people(tmp_path: Path) -> None:
+    presets = ("venue.preset=dydx-v4:large-cap", "policy.base_margin_bps={free = true}")
+    run, _ = run_folder(tmp_path, *presets, "constraints.insolvency_probability=0.9", base_margin_bps=240.0)
+    found = exported(run)
+    assert found.folder is not None
+    summary = json.loads((found.folder / "proposal.json").read_text())["summary"]
+    assert summary.startswith(
+        "Certified by simulation: insolvency probability at most 0.9, over 1 day at an open interest of "
+    )
