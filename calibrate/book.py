@@ -85,12 +85,13 @@ class Book(eqx.Module):
 
 
 def sum_of_rows(values: CohortPath) -> PerPath:
-    """The sum over cohorts. Written out: the compiler merges additions with what surrounds them, but not a reduction."""
+    """The sum over cohorts, or whatever the first axis is. Written out: the compiler merges additions with what surrounds them,
+    but not a reduction; and a time loop in which there is one it does not compile as a whole, which costs as much again."""
     return functools.reduce(operator.add, values)
 
 
 def worst(values: CohortPath) -> PerPath:
-    """The largest over cohorts."""
+    """The largest over cohorts, or whatever the first axis is."""
     return functools.reduce(larger, values)
 
 
