@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from calibrate.book import Book, Closed, level_holding, riskiest, share_below, worst
+from calibrate.book import Book, Closed, level_holding, riskiest, share_below, sum_of_rows, worst
 from calibrate.closes import Closes, Execution, account_for, execution_at, losses_by_side, sold_at
 from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
@@ -119,8 +119,8 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
     near = of_cohort(takers.nearest(worth)) / scale
     waiting = band_of(offers.accounts, least_width)
     untaken = smaller(smaller(near, prices.cover - waiting.low), 0.0)
-    of_place = jnp.max(jnp.where(waiting.height > 0, untaken, _NOBODYS), axis=0)
-    of_taken = jnp.where(band.height > 0, smaller(jnp.max(near, axis=0), execution.cover - band.low), _NOBODYS)
+    of_place = worst(jnp.where(waiting.height > 0, untaken, _NOBODYS))
+    of_taken = jnp.where(band.height > 0, smaller(worst(near), execution.cover - band.low), _NOBODYS)
     distance = worst(larger(of_place, of_taken))
     return offers._replace(accounts=left), closes._replace(sold=sold, distance=distance)
 
@@ -132,9 +132,9 @@ _NOBODYS = -1e9
 def at_one_price(book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath) -> tuple[Execution, Moments]:
     """What was taken in all places as if at one price, the mean of what was paid for it. Accounts keep what they are worth at their
     own price: their levels move by as much as the level moves that just covers the loss."""
-    share, collateral = jnp.sum(taken.share, axis=0), jnp.sum(taken.collateral, axis=0)
-    mean = jnp.sum(taken.share * at.price, axis=0) / jnp.where(share > 0, share, 1.0)
+    share, collateral = sum_of_rows(taken.share), sum_of_rows(taken.collateral)
+    mean = sum_of_rows(taken.share * at.price) / jnp.where(share > 0, share, 1.0)
     execution = execution_at(book, jnp.where(share > 0, mean, 1.0), scale)
     shift = execution.cover - at.cover
-    square = jnp.sum(taken.square + shift * (2 * taken.collateral + shift * taken.share), axis=0)
+    square = sum_of_rows(taken.square + shift * (2 * taken.collateral + shift * taken.share))
     return execution, Moments(share, collateral, square)

@@ -151,9 +151,9 @@ def _close_in_part(
     rule, touched = venue.close, state.touched
     assert rule is not None
     assert isinstance(touched, Touched)
-    terms = _terms(now, _before(now))
-    reached = below(band_of(touched.ready, LEAST_WIDTH * required / scale), target)
-    progress = progress_of(touched.ready)
+    terms = computed_once(lambda: _terms(now, _before(now)), reach)
+    reached = computed_once(lambda: below(band_of(touched.ready, LEAST_WIDTH * required / scale), target), reach)
+    progress = computed_once(lambda: progress_of(touched.ready), reach)
     again = parted_band(rule, terms, progress, reached)
     moved = Closed(
         state.closed_level, state.closed, reach, riskiest(book.density, share_below(book.density, reach), reach)
@@ -161,14 +161,15 @@ def _close_in_part(
     fresh = parted_book(book, rule, terms, moved)
     part = jnp.ones_like(reach)
     if not venue.unlimited_keepers:
-        part = _affordable_part(fresh.closed + again.closed, _room(now, (policy.penalty, policy.penalty)), now)
+        room = _room(now, (policy.penalty, policy.penalty))
+        part = computed_once(lambda: _affordable_part(fresh.closed + again.closed, room, now), reach)
         share = state.closed.share + part * (moved.below_high.share - state.closed.share)
         level = jnp.where(part < 1, level_holding(book.density, share), reach)
         moved = moved._replace(high=level, below_high=riskiest(book.density, share, level))
         fresh, again = parted_book(book, rule, terms, moved), only(part, again)
 
     sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * now.market.mid
-    execution = _execution(now, sold)
+    execution = computed_once(lambda: _execution(now, sold), reach)
     by_side = losses_by_side(book, venue, now.market.oracle, scale)
     in_full = [account_for(book, policy, execution, one.in_full, scale, by_side=by_side) for one in (fresh, again)]
     in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=by_side)

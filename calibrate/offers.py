@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from calibrate.book import Book
+from calibrate.book import Book, sum_of_rows
 from calibrate.extremes import larger
 from calibrate.slices import Slice
 from calibrate.touched import Moments, band_of
@@ -34,7 +34,7 @@ class Offers(NamedTuple):
     @property
     def share(self) -> CohortPath:
         """What is on offer of each cohort."""
-        return jnp.sum(self.accounts.share, axis=0)
+        return sum_of_rows(self.accounts.share)
 
     def of_sides(self, book: Book) -> PlaceSidePath:
         """What is on offer of longs and of shorts, as a share of open interest."""
