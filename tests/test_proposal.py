@@ -21,7 +21,7 @@ from calibrate.export.native import Basis
 from calibrate.job import LoadedJob, load_job
 from calibrate.presets import load_preset
 from calibrate.progress import Silent
-from calibrate.proposal import Export, changes, export
+from calibrate.proposal import Export, changes, export, under_its_rules
 from calibrate.run_folder import toml_text, write_json, write_text
 from calibrate.venue_rules import incumbent_of
 from calibrate.wording import TIMES
@@ -181,6 +181,26 @@ def test_governance_may_do_it_at_once(tmp_path: Path) -> None:
     found = exported(run, "aave-v3", at_once=True)
     assert len(found.content["steps"]) == 1
     assert found.certified
+
+
+VAULT = ("venue.preset=maker:ETH-A",)
+
+
+def test_a_set_is_certified_under_the_rules_that_follow_from_it(tmp_path: Path) -> None:
+    """Maker's hole counts debt: how much collateral that is depends on mat and chop. A rule of the job's own stays."""
+    loaded = load_job(small_job.write(tmp_path, JOB), VAULT)
+    assert loaded.preset is not None
+    in_force = loaded.preset.native
+    other = in_force.moved_to(in_force.policy() | {"base_margin_bps": 4_000.0})
+    auction, there = loaded.job.venue.auction, under_its_rules(other, loaded).job.venue.auction
+    assert auction is not None
+    assert there is not None
+    assert there == auction.model_copy(update={"most_usd": other.simulated()["auction"]["most_usd"]})
+    assert there.most_usd != auction.most_usd
+    assert under_its_rules(in_force, loaded) is loaded
+    short = "venue.auction={start_bps=2000, fall_bps=100, fall_s=90, reset_after_s=3600, most_usd=1e6}"
+    own = load_job(small_job.write(tmp_path, JOB), (*VAULT, short))
+    assert under_its_rules(other, own).job.venue == own.job.venue
 
 
 def test_a_set_that_does_not_keep_the_limits_is_not_written(tmp_path: Path) -> None:
