@@ -25,6 +25,7 @@ from calibrate.recommend import ATTEMPTS
 from calibrate.recorded import recorded_certificate
 from calibrate.run_folder import new_folder, read_json, write_json, write_text
 from calibrate.shocks import derived_seed
+from calibrate.toxic import toxic_note
 from calibrate.venue_rules import incumbent_of, settled
 from calibrate.wording import horizon, lower, metric_name
 
@@ -203,6 +204,7 @@ def _content(
         "minimum_delay_days": delay,
         "notes": venue.change.notes,
         "not_simulated": venue.not_simulated,
+        "warnings": toxic_note(job, steps[-1].policy),
         "assumed": [text for text in (venue.caution, *preset.market.assumed) if text],
         "steps": [
             _step_json(step, previous, number, delay)

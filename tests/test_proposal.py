@@ -117,6 +117,7 @@ def test_the_memo_tells_what_why_and_on_what_grounds(hyperliquid: tuple[Path, Ex
         "hyperliquid.gitbook.io",
     ):
         assert says in text
+    assert "toxic" not in text
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
         "## What changes", "## Why", "## Evidence", "## What was assumed", "## How to change it, and check this",
@@ -144,6 +145,21 @@ def test_a_policy_between_two_sets_is_rounded_to_the_careful_one_and_certified_a
 def _written(path: Path, policy: dict[str, float]) -> Path:
     write_json(path, {"policy": {key: {"value": value} for key, value in policy.items()}})
     return path
+
+
+def test_the_memo_warns_of_liquidations_that_are_toxic_from_the_first(tmp_path: Path) -> None:
+    presets = (
+        "venue.preset=dydx-v4:large-cap",
+        "policy.base_margin_bps={free = true}",
+        "policy.penalty_bps={free = true}",
+    )
+    run, _ = run_folder(
+        tmp_path, *presets, "constraints.insolvency_probability=0.9", base_margin_bps=240.0, penalty_bps=300.0
+    )
+    found = exported(run)
+    assert found.folder is not None
+    said = "**Liquidations can be toxic from the first: a maintenance margin of 240 bps"
+    assert said in (found.folder / "memo.md").read_text()
 
 
 def test_a_long_way_is_cut_into_the_venues_steps_and_each_is_certified_by_itself(stepwise: tuple[Path, Export]) -> None:
