@@ -23,6 +23,7 @@ from calibrate.progress import Listener
 from calibrate.sampling import Components, Drawn, ImportanceSampling, LargeJumps, block_of, log_densities
 from calibrate.shocks import derived_seed
 from calibrate.simulate import Scenario, simulate
+from calibrate.units import Scalar
 
 # The share of paths that are drawn from the market's own law, whatever else is learned.
 DEFENSIVE_SHARE = 0.2
@@ -152,12 +153,16 @@ _log_densities = eqx.filter_jit(log_densities)
 def rounded(guess: Guess) -> Guess:
     """Two digits are as many as can be learned; and so another processor, which rounds otherwise, learns the same."""
     families = tuple(
-        Family(*(float(f"{shift:.2g}") for shift in family[:5]), family.firsts, np.round(family.shares, 3), *family[7:])  # type: ignore[call-arg,arg-type]
+        Family(*map(_two_digits, family[:5]), family.firsts, np.array([*map(_two_digits, family.shares)]), *family[7:])  # type: ignore[call-arg,arg-type]
         for family in guess.families
     )  # fmt: skip
-    up, down = (LargeJumps(*(float(f"{x:.2g}") for x in law)) for law in (guess.up, guess.down))
-    crashes = None if guess.crashes is None else LikelierCrashes(*(float(f"{x:.2g}") for x in guess.crashes))
+    up, down = (LargeJumps(*map(_two_digits, law)) for law in (guess.up, guess.down))
+    crashes = None if guess.crashes is None else LikelierCrashes(*map(_two_digits, guess.crashes))
     return Guess(families, up, down, guess.length, crashes)
+
+
+def _two_digits(number: Scalar | float) -> float:
+    return float(f"{number:.2g}")
 
 
 def _family(

@@ -363,6 +363,10 @@ def test_the_mixture_keeps_its_plain_share_and_sums_to_one() -> None:
         np.testing.assert_allclose(shares[0], DEFENSIVE_SHARE, rtol=1e-6)
         assert (shares > 0).all()
     assert rounded(after).up == after.up
+    # However many there are, none is rounded away: what has no share is never learned again.
+    small = guess._replace(families=tuple(family._replace(shares=1e-4 * family.shares) for family in guess.families))
+    for made, kept in zip(small.families, rounded(small).families, strict=True):
+        np.testing.assert_allclose(kept.shares, made.shares, rtol=0.05)
     falling = after.families[0]
     assert falling.burst_return < 0
     # The worst paths weigh far less than the others: what was learned shows in the mean of what is drawn next.
