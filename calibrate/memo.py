@@ -6,6 +6,7 @@ from typing import Any
 
 from calibrate.export.native import percent
 from calibrate.wording import count, horizon, leverage, lower, metric_name, metric_value, sentence, usd
+from calibrate.wording import percent as percent_of
 
 _SHOWN = ("insolvency_probability", "bad_debt_es", "margin_per_oi", "max_leverage", "user_cost")
 # How the names of a venue's numbers end that are shares, and what the whole is.
@@ -54,7 +55,8 @@ def _share(field: str, value: Any) -> str:
     whole = next((whole for end, whole in _WHOLES.items() if field.endswith(end)), None)
     if whole is None or not isinstance(value, int):
         return _value(value)
-    return f"{percent(Fraction(value, whole), 6)} ({_value(value)})"
+    part = percent(Fraction(value, whole), 6)
+    return _value(value) if value and part == percent(Fraction(0), 6) else f"{part} ({_value(value)})"
 
 
 def _value(value: Any) -> str:
@@ -128,8 +130,15 @@ def _assumptions(content: dict[str, Any]) -> list[str]:
     used = content["simulated_with"]
     simulated = (
         f"Simulated: prices of {_plain(used['market'])}; sales of {usd(used['depth_usd'])} move them by 2 % at median volatility; "
-        f"losses beyond {usd(used['insurance_fund_usd'])} count as insolvency; steps of {used['step_s']:g} s"
+        f"losses beyond {usd(used['covered_usd'])} count as insolvency; steps of {used['step_s']:g} s"
     )
+    worlds = [
+        f"{_plain(name)} ({percent_of(share)} likely)" if share else _plain(name)
+        for name, share in used["scenarios"].items()
+    ]
+    if worlds:
+        how = "on average over it and" if any(used["scenarios"].values()) else "in it and in each of"
+        simulated += f". Limits hold {how} the scenarios {', '.join(worlds)}"
     left_out = [f"Not simulated: {text}" for text in content["not_simulated"]]
     return [
         simulated,

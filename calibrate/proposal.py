@@ -192,9 +192,10 @@ def _content(
         "simulated_with": {
             "market": _market_words(job.market),
             "depth_usd": job.liquidity.depth_usd,
-            "insurance_fund_usd": job.venue.insurance_fund_usd,
+            "covered_usd": assembled.scenario.venue.covered * assembled.open_interest_usd,
             "step_s": job.simulation.step_s,
             "user_cost_weight": job.objective.user_cost_weight,
+            "scenarios": {scenario.name: scenario.share for scenario in job.scenarios},
         },
         "changes": changes(before, after),
         "in_force": before.model_dump(mode="json"),
@@ -204,7 +205,8 @@ def _content(
         "minimum_delay_days": delay,
         "notes": venue.change.notes,
         "not_simulated": venue.not_simulated,
-        "warnings": toxic_note(job, steps[-1].policy),
+        # What the venue's numbers cannot change is not for its governors.
+        "warnings": toxic_note(job, steps[-1].policy) if "penalty_bps" in after.free else [],
         "assumed": [text for text in (venue.caution, *preset.market.assumed) if text],
         "steps": [
             _step_json(step, previous, number, delay)

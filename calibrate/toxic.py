@@ -30,9 +30,9 @@ def toxic_note(job: Job, policy: Mapping[str, float] | None = None) -> list[str]
         return []
     lent, bonus = 1 - least, penalty / (1 - least)
     return [
-        f"liquidations can be toxic from the first: a maintenance margin of {least / BPS:.4g} bps (debt up to {lent:.4g} of the "
-        f"collateral) is no more than the penalty of {penalty / BPS:.4g} bps, so debt over collateral exceeds 1 / (1 + bonus) = "
-        f"{1 / (1 + bonus):.4g}; raise the margin or lower the penalty"
+        f"liquidations can be toxic from the first: a maintenance margin of {least / BPS:.4g} bps is no more than the penalty of "
+        f"{penalty / BPS:.4g} bps, so that who is liquidated cannot pay all of it (of a loan: debt of up to {lent:.4g} of the "
+        f"collateral exceeds 1 / (1 + bonus) = {1 / (1 + bonus):.4g}); raise the margin or lower the penalty"
     ]
 
 

@@ -147,11 +147,12 @@ def _written(path: Path, policy: dict[str, float]) -> Path:
     return path
 
 
-def test_the_memo_warns_of_liquidations_that_are_toxic_from_the_first(tmp_path: Path) -> None:
+def test_the_memo_warns_of_toxic_liquidations_and_names_the_scenarios(tmp_path: Path) -> None:
     presets = (
         "venue.preset=dydx-v4:large-cap",
         "policy.base_margin_bps={free = true}",
         "policy.penalty_bps={free = true}",
+        'scenarios=[{name = "thin", share = 0.1, liquidity = {depth_usd = 5e6}}]',
     )
     run, _ = run_folder(
         tmp_path, *presets, "constraints.insolvency_probability=0.9", base_margin_bps=240.0, penalty_bps=300.0
@@ -159,7 +160,9 @@ def test_the_memo_warns_of_liquidations_that_are_toxic_from_the_first(tmp_path: 
     found = exported(run)
     assert found.folder is not None
     said = "**Liquidations can be toxic from the first: a maintenance margin of 240 bps"
-    assert said in (found.folder / "memo.md").read_text()
+    text = (found.folder / "memo.md").read_text()
+    assert said in text
+    assert "Limits hold on average over it and the scenarios thin (10 % likely)" in text
 
 
 def test_a_long_way_is_cut_into_the_venues_steps_and_each_is_certified_by_itself(stepwise: tuple[Path, Export]) -> None:
@@ -204,7 +207,8 @@ VAULT = ("venue.preset=maker:ETH-A",)
 
 def test_a_set_is_certified_under_the_rules_that_follow_from_it(tmp_path: Path) -> None:
     """Maker's hole counts debt: how much collateral that is depends on mat and chop. A rule of the job's own stays."""
-    loaded = load_job(small_job.write(tmp_path, JOB), VAULT)
+    thin = 'scenarios=[{name = "thin", liquidity = {depth_usd = 5e6}}]'
+    loaded = load_job(small_job.write(tmp_path, JOB), (*VAULT, thin))
     assert loaded.preset is not None
     in_force = loaded.preset.native
     other = in_force.moved_to(in_force.policy() | {"base_margin_bps": 4_000.0})
@@ -213,6 +217,8 @@ def test_a_set_is_certified_under_the_rules_that_follow_from_it(tmp_path: Path) 
     assert there is not None
     assert there == auction.model_copy(update={"most_usd": other.simulated()["auction"]["most_usd"]})
     assert there.most_usd != auction.most_usd
+    scenario = under_its_rules(other, loaded).variants["thin"]
+    assert (scenario.venue.auction, scenario.liquidity.depth_usd) == (there, 5e6)
     assert under_its_rules(in_force, loaded) is loaded
     short = "venue.auction={start_bps=2000, fall_bps=100, fall_s=90, reset_after_s=3600, most_usd=1e6}"
     own = load_job(small_job.write(tmp_path, JOB), (*VAULT, short))

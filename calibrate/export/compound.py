@@ -27,6 +27,7 @@ class CollateralAsset(Native):
 
     asset: str
     comet: str
+    configurator: str = "configurator"
     borrow_collateral_factor_bps: int = Field(ge=0, lt=WHOLE)
     liquidate_collateral_factor_bps: int = Field(gt=0, lt=WHOLE)
     liquidation_factor_bps: int = Field(gt=0, le=WHOLE)
@@ -82,7 +83,7 @@ class CollateralAsset(Native):
         deploy = {
             "contract": "cometAdmin",
             "signature": "deployAndUpgradeTo(address,address)",
-            "args": ["configurator", self.comet],
+            "args": [self.configurator, self.comet],
         }
         return {"actions.json": [*actions, deploy]}
 

@@ -32,7 +32,8 @@ class Auction(eqx.Module):
 
     @property
     def places(self) -> int:
-        """How many places there are for offers. On average one starts anew when it is due, those of a place together."""
+        """How many places there are for offers. Those of a place start anew together, when the first of them is due or
+        soon after, as the place comes round: the last of them up to `width` - 1 steps early."""
         return -(-self.longest // self.width)
 
     def place(self, index: Index) -> Index:
