@@ -10,34 +10,36 @@ Levels are in units of collateral at the reference requirement (see `book.py`); 
 """
 
 import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from calibrate.auctions import auction_off
-from calibrate.book import Below, Book, Closed, level_holding, riskiest, share_below, sum_of_rows, worst
+from calibrate.bonus import BonusLevels
+from calibrate.book import Below, Book, Closed, level_holding, riskiest, share_below, worst
+from calibrate.capacity import Room, affordable_part, bonus_now, worth_closing
 from calibrate.closes import (
-    BonusLevels,
     Closes,
     Execution,
     SideLosses,
     account_for,
-    bonus_levels,
     execution_at,
     losses_by_side,
     part_closed,
     sold_at,
 )
 from calibrate.compiled import computed_once
-from calibrate.extremes import larger, smaller
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.front_state import Called, ClosingNow, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
-from calibrate.rationing import part_of
 from calibrate.slices import slice_of, up_to
 from calibrate.touched import (
     LEAST_WIDTH,
+    Band,
+    Parted,
     Touched,
     after,
     band_of,
@@ -51,7 +53,6 @@ from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
 from calibrate.venue.close import Terms
-from calibrate.venue.incentive import Costs, room_for
 
 
 def step_fronts(
@@ -138,7 +139,7 @@ def _close_in_full(
     sold = book.over_cohorts(book.side[:, None] * accounts.share) * now.market.mid
     execution = computed_once(lambda: _execution(now, sold), scale)
     by_side = losses_by_side(book, now.venue, now.market.oracle, scale)
-    closes = account_for(book, now.policy, execution, accounts, scale, bonus=_bonus(now, execution), by_side=by_side)
+    closes = account_for(book, now.policy, execution, accounts, scale, bonus=bonus_now(now), by_side=by_side)
     distance = smaller(target, execution.cover) - state.closed_level
     return moved, closes._replace(sold=sold, distance=worst(distance)), None
 
@@ -147,41 +148,95 @@ def _close_in_part(
     state: FrontState, target: CohortPath, reach: CohortPath, now: ClosingNow
 ) -> tuple[Closed, Closes, Touched]:
     """Accounts that are reached lose what the close rule says at the price before these closes."""
-    book, venue, policy, scale, required = now.book, now.venue, now.policy, now.scale, now.required
-    rule, touched = venue.close, state.touched
+    book, venue, policy, scale = now.book, now.venue, now.policy, now.scale
+    rule, touched, bonus = venue.close, state.touched, bonus_now(now)
     assert rule is not None
     assert isinstance(touched, Touched)
-    terms = _terms(now, _before(now))
-    reached = below(band_of(touched.ready, LEAST_WIDTH * required / scale), target)
-    progress = progress_of(touched.ready)
-    again = parted_band(rule, terms, progress, reached)
+    band = band_of(touched.ready, LEAST_WIDTH * now.required / scale)
+    lowest_left = jnp.where(band.height > 0, smaller(state.closed_level, band.low), state.closed_level)
+    touch = lambda level: _touch(state, smaller(target, level), clipped(level, state.closed_level, reach), bonus, now)  # noqa: E731
+    part = jnp.ones_like(reach)
+    if venue.unlimited_keepers:
+        found = touch(reach)
+    else:
+        worth = worth_closing(bonus, lowest_left, reach, lambda level: touch(level).closed, now)
+        found = touch(worth.level)
+        part = affordable_part(found.closed, worth.room, now)
+        found = _only(part, found, state, bonus, now)
+
+    moved, reached, (fresh, again), rates = found
+    sold = book.over_cohorts(book.side[:, None] * found.closed) * now.market.mid
+    execution = _execution(now, sold)
+    by_side = losses_by_side(book, venue, now.market.oracle, scale)
+    in_full = [
+        account_for(book, policy, execution, one.in_full, scale, bonus=bonus, by_side=by_side) for one in (fresh, again)
+    ]
+    owed = rates[0] * fresh.in_part + rates[1] * again.in_part
+    in_part = part_closed(book, execution, fresh.in_part + again.in_part, owed, scale, by_side=by_side)
+    distance = smaller(target, execution.cover) - lowest_left
+    closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
+    settled = _terms(now, execution, rates[0]), _terms(now, execution, rates[1])
+    after_it = after(touched, rule, now.step, settled, (fresh, again), reached, part, state.closed.share)
+    return moved, closes, after_it
+
+
+class _Touch(NamedTuple):
+    """What a close in parts does when keepers come up to some level: how far the front moves, which part of the band of touched
+    accounts they reach, what is closed of the accounts that they find untouched and of those in that band, and at which
+    penalties, as rates of notional."""
+
+    moved: Closed
+    reached: Band
+    parted: tuple[Parted, Parted]
+    rates: tuple[Scalar | CohortPath, Scalar | CohortPath]
+
+    @property
+    def closed(self) -> CohortPath:
+        return self.parted[0].closed + self.parted[1].closed
+
+
+def _touch(
+    state: FrontState, target: CohortPath, reach: CohortPath, bonus: BonusLevels | None, now: ClosingNow
+) -> _Touch:
+    """Close in part whom keepers reach: touched accounts below `target`, the others below `reach`."""
+    book, touched = now.book, state.touched
+    assert now.venue.close is not None
+    assert isinstance(touched, Touched)
+    reached = below(band_of(touched.ready, LEAST_WIDTH * now.required / now.scale), target)
     moved = Closed(
         state.closed_level, state.closed, reach, riskiest(book.density, share_below(book.density, reach), reach)
     )
-    fresh = parted_book(book, rule, terms, moved)
-    part = jnp.ones_like(reach)
-    if not venue.unlimited_keepers:
-        part = _affordable_part(fresh.closed + again.closed, _room(now, (policy.penalty, policy.penalty)), now)
-        share = state.closed.share + part * (moved.below_high.share - state.closed.share)
-        level = jnp.where(part < 1, level_holding(book.density, share), reach)
-        moved = moved._replace(high=level, below_high=riskiest(book.density, share, level))
-        fresh, again = parted_book(book, rule, terms, moved), only(part, again)
-
-    sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * now.market.mid
-    execution = _execution(now, sold)
-    by_side = losses_by_side(book, venue, now.market.oracle, scale)
-    in_full = [account_for(book, policy, execution, one.in_full, scale, by_side=by_side) for one in (fresh, again)]
-    in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=by_side)
-    lowest_left = jnp.where(reached.height > 0, smaller(state.closed_level, reached.low), state.closed_level)
-    distance = smaller(target, execution.cover) - lowest_left
-    closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
-    settled = _terms(now, execution)
-    return moved, closes, after(touched, rule, now.step, settled, fresh, again, reached, part, state.closed.share)
+    rates = _rates(bonus, moved, reached, now)
+    terms = [_terms(now, _before(now), rate) for rate in rates]
+    fresh = parted_book(book, now.venue.close, terms[0], moved)
+    again = parted_band(now.venue.close, terms[1], progress_of(touched.ready), reached)
+    return _Touch(moved, reached, (fresh, again), rates)
 
 
-def _terms(now: ClosingNow, execution: Execution) -> Terms:
+def _rates(
+    bonus: BonusLevels | None, moved: Closed, reached: Band, now: ClosingNow
+) -> tuple[Scalar | CohortPath, Scalar | CohortPath]:
+    """Penalties of the accounts that are closed in part: of each cohort their average, where health decides."""
+    if bonus is None:
+        return now.policy.penalty, now.policy.penalty
+    return bonus.average(slice_of(now.book, moved)), bonus.average(reached.slice())
+
+
+def _only(part: CohortPath, found: _Touch, state: FrontState, bonus: BonusLevels | None, now: ClosingNow) -> _Touch:
+    """The same where keepers close no more than a part of each cohort: of untouched accounts the riskiest."""
+    book, high = now.book, found.moved
+    share = state.closed.share + part * (high.below_high.share - state.closed.share)
+    level = jnp.where(part < 1, level_holding(book.density, share), high.high)
+    moved = high._replace(high=level, below_high=riskiest(book.density, share, level))
+    rates = (_rates(bonus, moved, found.reached, now)[0], found.rates[1])
+    assert now.venue.close is not None
+    fresh = parted_book(book, now.venue.close, _terms(now, _before(now), rates[0]), moved)
+    return found._replace(moved=moved, parted=(fresh, only(part, found.parted[1])), rates=rates)
+
+
+def _terms(now: ClosingNow, execution: Execution, rate: Scalar | CohortPath) -> Terms:
     price = execution.price / now.scale
-    return Terms(execution.cover, now.policy.penalty * price, now.required * price, price, execution.price)
+    return Terms(execution.cover, rate * price, now.required * price, price, execution.price)
 
 
 def _execution(now: ClosingNow, sold: PerPath) -> Execution:
@@ -222,80 +277,46 @@ def trigger_level(book: Book, view: OracleView, margin: PerPath | CohortPath) ->
 
 def _within_capacity(state: FrontState, reach: CohortPath, now: ClosingNow) -> tuple[CohortPath, Below]:
     """How far the execution front gets towards `reach`, and the accounts then below it."""
-    density, wanted = now.book.density, share_below(now.book.density, reach)
+    density = now.book.density
     if now.venue.unlimited_keepers:
-        return reach, riskiest(density, wanted, reach)
-    room = _room(now, _average_penalty(state, wanted, reach, now))
-    share = computed_once(lambda: _affordable(state, wanted, reach, room, now), now.market.mid)
+        return reach, riskiest(density, share_below(density, reach), reach)
+    upto = lambda level: clipped(level, state.closed_level, reach)  # noqa: E731
+    asked = lambda level: _asked(state, upto(level), now)  # noqa: E731
+    worth = worth_closing(bonus_now(now), state.closed_level, reach, asked, now)
+    reach = upto(worth.level)
+    wanted = share_below(density, reach)
+    share = computed_once(lambda: _affordable(state, wanted, reach, worth.room, now), now.market.mid)
     level = jnp.where(share < wanted, level_holding(density, share), reach)
     return level, riskiest(density, share, level)
 
 
-Room = tuple[Scalar | PerPath, Scalar | PerPath]
+def _asked(state: FrontState, reach: CohortPath, now: ClosingNow) -> CohortPath:
+    """The share of each cohort that there is to close up to a level."""
+    asked, calls = share_below(now.book.density, reach) - state.closed.share, now.venue.calls
+    return asked if calls is None else asked - calls.top_up * _called_upon(state, reach, now)
 
 
-def _room(now: ClosingNow, penalty: Room) -> Room:
-    """By how much closes of longs, and of shorts, may move the price, given the penalties that they yield."""
-    venue, market = now.venue, now.market
-    ahead = jnp.log(market.mid) - market.oracle
-    costs = Costs(venue.gas, venue.half_spread)
-    return room_for(venue.incentive, now.policy, penalty, costs, market.log_volatility, ahead)
-
-
-def _bonus(now: ClosingNow, execution: Execution) -> BonusLevels | None:
-    incentive = now.venue.incentive
-    if incentive is None or incentive.bonus is None:
-        return None
-    return bonus_levels(incentive.bonus, now.policy, execution, now.required, now.scale)
-
-
-def _average_penalty(state: FrontState, wanted: CohortPath, reach: CohortPath, now: ClosingNow) -> Room:
-    """The penalty, per unit of notional, of the longs and of the shorts that keepers want to close."""
-    book, policy, scale = now.book, now.policy, now.scale
-    before = _before(now)
-    bonus = _bonus(now, before)
-    if bonus is None:
-        return policy.penalty, policy.penalty
-    accounts = slice_of(book, Closed(state.closed_level, state.closed, reach, riskiest(book.density, wanted, reach)))
-    fee = policy.penalty * before.price / scale
-    # The base penalty counts for a sliver more, which says what it is where there is no one to close.
-    extra = book.of_sides(scale / before.price * (bonus.asked(accounts, fee) - fee * accounts.share))
-    shares = book.of_sides(accounts.share)
-    longs, shorts = (policy.penalty + more / (share + 1e-9) for more, share in zip(extra, shares, strict=True))
-    return longs, shorts
+def _called_upon(state: FrontState, reach: CohortPath, now: ClosingNow) -> CohortPath:
+    """The share of each cohort, among those to be closed up to a level, of which some have topped up."""
+    assert state.called is not None
+    density = now.book.density
+    to_reach = Closed(state.closed_level, state.closed, reach, riskiest(density, share_below(density, reach), reach))
+    return up_to(now.book, to_reach, state.called.answered).below_high.share - state.closed.share
 
 
 def _affordable(state: FrontState, wanted: CohortPath, reach: CohortPath, room: Room, now: ClosingNow) -> CohortPath:
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
-    closed, book, calls = state.closed.share, now.book, now.venue.calls
-    if calls is None or state.called is None:
-        part = _affordable_part(wanted - closed, room, now)
+    closed, calls = state.closed.share, now.venue.calls
+    if calls is None:
+        part = affordable_part(wanted - closed, room, now)
         return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
     # Of the riskiest accounts some have topped up, so that a share of what is left reaches further up there.
-    to_reach = Closed(state.closed_level, state.closed, reach, riskiest(book.density, wanted, reach))
-    lower, stay = up_to(book, to_reach, state.called.answered).below_high.share - closed, 1 - calls.top_up
+    lower, stay = _called_upon(state, reach, now), 1 - calls.top_up
     asked = stay * lower + (wanted - closed - lower)
-    part = _affordable_part(asked, room, now)
+    part = affordable_part(asked, room, now)
     among_lower = part * asked / larger(stay, 1e-6)
     reached = jnp.where(among_lower < lower, among_lower, lower + part * asked - stay * lower)
     return jnp.where(part < 1, closed + reached, wanted)
-
-
-def _affordable_part(asked: CohortPath, room: Room, now: ClosingNow) -> CohortPath:
-    """The part that keepers close of what there is to close in each cohort: the same for all of a side."""
-    side, market = now.book.side[:, None], now.market
-    volume = now.book.weights * asked * market.mid
-    longs, shorts = (
-        part_of(
-            larger(now.liquidity.flow_that_costs(larger(room[k], 0.0), market.depth) - sign * market.fading, 0.0),
-            sum_of_rows(jnp.where(side == sign, volume, 0.0)),
-        )
-        for k, sign in enumerate((1.0, -1.0))
-    )
-    part = jnp.where(side > 0, longs, shorts)
-    if market.allowance is None:
-        return part
-    return part * part_of(market.allowance, sum_of_rows(part * volume))
 
 
 def open_deficit(

@@ -29,14 +29,14 @@ PARTS = {"close": "close", "close_cap": "cap", "incentive": "incentive", "trigge
 # file is missed here.
 RULES = {
     "aave-v3": {"close"},
-    "aave-v4": {"close"},
+    "aave-v4": {"close", "incentive"},
     "binance": {"trigger", "backstop"},
     "bybit": {"trigger", "backstop"},
     "compound-v3": set(),
     "crvusd": set(),
     "derive": {"close", "incentive", "guards", "backstop"},
     "dydx-v4": {"incentive", "backstop"},
-    "euler-v2": set(),
+    "euler-v2": {"incentive"},
     "gmx-v2": {"trigger", "guards", "open_interest_add_on"},
     "hyperliquid": {"trigger", "backstop"},
     "liquity-v2": set(),
@@ -99,6 +99,8 @@ def test_aave_v4_closes_up_to_its_target() -> None:
         "asset": "X",
         "collateral_factor_bps": 8_000,
         "max_liquidation_bonus_bps": 10_500,
+        "health_for_max_bonus_bps": 9_000,
+        "liquidation_bonus_factor_bps": 8_000,
         "target_health_bps": 10_500,
     }
     native = load_preset("aave-v4", Path(), "", own).native
@@ -108,7 +110,7 @@ def test_aave_v4_closes_up_to_its_target() -> None:
     equity_left = (equity - closed * penalty) / (1 - closed)
     assert 0.8 / (1 - equity_left) == pytest.approx(1.05)
     # A target of 1 is met by closing nothing; all is closed then, as without the rule.
-    assert native.but(target_health_bps=10_000).simulated() == {}
+    assert "close" not in native.but(target_health_bps=10_000).simulated()
 
 
 def test_dydx_limits_closes_by_the_widest_fillable_price_and_opening_by_open_interest() -> None:
