@@ -21,6 +21,7 @@ from calibrate.job import load_job
 from calibrate.oracle import ExactOracle
 from calibrate.presets import load_preset, rules_of, shipped_presets
 from calibrate.simulate import simulate
+from calibrate.toxic import toxic_note
 
 # A rule of the job's [venue] and where the engine has it.
 PARTS = {"close": "close", "close_cap": "cap", "incentive": "incentive", "trigger": "trigger", "auction": "auction",
@@ -111,6 +112,34 @@ def test_aave_v4_closes_up_to_its_target() -> None:
     assert 0.8 / (1 - equity_left) == pytest.approx(1.05)
     # A target of 1 is met by closing nothing; all is closed then, as without the rule.
     assert "close" not in native.but(target_health_bps=10_000).simulated()
+
+
+def test_bonuses_that_grow_go_by_the_health_of_lending(tmp_path: Path) -> None:
+    """What they come to at a health is in test_bonus.py. An account that pays nothing when its liquidation begins has enough left,
+    however large the largest discount is."""
+    euler = job(tmp_path, "euler-v2", "venue.native.liquidation_ltv_bps=9000")
+    bonus = assemble(euler).scenario.venue.incentive.bonus
+    assert bonus.lending
+    assert (bonus.to_health, bonus.highest) == (None, None)
+    assert [float(number) for number in (bonus.from_health, bonus.rise_per_health, bonus.lowest_part)] == [
+        1.0,
+        1.0,
+        0.0,
+    ]
+    assert toxic_note(euler.job) == []
+    assert (
+        len(toxic_note(job(tmp_path, "euler-v2", "venue.native.liquidation_ltv_bps=9000", "venue.incentive=false").job))
+        == 1
+    )
+    assert euler.preset.native.but(max_liquidation_discount_bps=0).simulated() == {}
+
+    aave = job(tmp_path, "aave-v4")
+    bonus = assemble(aave).scenario.venue.incentive.bonus
+    assert (bonus.lending, bonus.rise_per_health, bonus.highest) == (True, None, None)
+    numbers = [float(number) for number in (bonus.from_health, bonus.to_health, bonus.lowest_part)]
+    assert numbers == pytest.approx([1.0, 0.9, 0.8])
+    for constant in ({"liquidation_bonus_factor_bps": 10_000}, {"max_liquidation_bonus_bps": 10_000}):
+        assert "incentive" not in aave.preset.native.but(**constant).simulated()
 
 
 def test_dydx_limits_closes_by_the_widest_fillable_price_and_opening_by_open_interest() -> None:
