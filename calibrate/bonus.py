@@ -9,7 +9,9 @@ before it are known, so where the two meet is the zero of a rising function.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from calibrate.extremes import clipped, larger, smaller
@@ -85,7 +87,7 @@ def last_place(left: Callable[[SidePath], SidePath], first: SidePath) -> SidePat
     lets closes move the price less how far they have by then. It is -1 where all is worth closing, and where nothing is that of
     the account that would be closed `first`. The rule of false position, after Illinois: every guess is a continuous function
     of what it is made of."""
-    low, high = -jnp.ones_like(first), first
+    low, high = -jnp.ones_like(first), lax.stop_gradient(first)
     at_low, at_high = left(low), left(high)
     place, was_short = smaller(0 * first, first), None
     for _ in range(_GUESSES):
@@ -100,8 +102,15 @@ def last_place(left: Callable[[SidePath], SidePath], first: SidePath) -> SidePat
         low, at_low = jnp.where(short, place, low), jnp.where(short, found, at_low)
         high, at_high = jnp.where(short, high, place), jnp.where(short, at_high, found)
         place, was_short = low + (high - low) * clipped(-at_low / larger(at_high - at_low, _TINY), 0.0, 1.0), short
+    # Two steps of Newton's from there. The last alone has derivatives: those of the place where `left` is nothing.
+    for _ in range(2):
+        place = lax.stop_gradient(place)
+        rest, slope = jax.jvp(left, (place,), (jnp.ones_like(place),))
+        slope = lax.stop_gradient(slope)
+        steep = slope > _FLAT
+        place = clipped(place - jnp.where(steep, rest / jnp.where(steep, slope, 1.0), 0.0), -1.0, first)
     return place
 
 
 _GUESSES = 4
-_TINY = 1e-30
+_TINY, _FLAT = 1e-30, 1e-6
