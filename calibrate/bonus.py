@@ -112,5 +112,5 @@ def last_place(left: Callable[[SidePath], SidePath], first: SidePath) -> SidePat
     return place
 
 
-_GUESSES = 4
+_GUESSES = 6
 _TINY, _FLAT = 1e-30, 1e-6
