@@ -312,4 +312,10 @@ def warnings_of(job: Job) -> list[str]:
         <= job.venue.gas_usd / job.book.position_usd
     ):
         notes.append("under the incumbent policy keepers earn no more than their gas: nothing would be liquidated")
+    caps, opened = venue.open_interest_add_on, job.book.open_interest_usd
+    if caps is not None and opened is not None and opened >= caps.upper_usd:
+        notes.append(
+            f"book.open_interest_usd is {opened:,.0f}, at or above the cap of {caps.upper_usd:,.0f} at which opening asks for "
+            "all of the notional: nobody has leverage, whatever the margins"
+        )
     return notes

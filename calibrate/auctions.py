@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from calibrate.book import Book, Closed, level_holding, riskiest, share_below, worst
+from calibrate.book import Book, Closed, level_holding, riskiest, share_below, sum_of_rows, worst
 from calibrate.closes import Closes, Execution, account_for, execution_at, losses_by_side, sold_at
 from calibrate.compiled import computed_once
 from calibrate.extremes import larger, smaller
 from calibrate.front_state import ClosingNow, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Liquidity
-from calibrate.offers import LEAST_WIDTH, Offers, PlaceSidePath, moments_between, offered, signs
+from calibrate.offers import LEAST_WIDTH, Offers, PlaceSidePath, asked, moments_between, offered, signs
 from calibrate.rationing import part_of
 from calibrate.touched import Moments, band_of
-from calibrate.units import CohortPath, Index, PerPath, Scalar
+from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.auction import Auction
 from calibrate.venue.incentive import gas_now
 
@@ -68,11 +68,6 @@ class _Takers(NamedTuple):
         return worth - signs(worth) * self.liquidity.displacement(self.market.flow, self.market.depth)
 
 
-def _asked(auction: Auction, offers: Offers, index: Index) -> PlaceSidePath:
-    """The log-price asked in each place for longs, and for shorts."""
-    return offers.start + signs(offers.start) * auction.multiples[auction.ages(index)][:, None, None]
-
-
 def at_one_pace(room: PlaceSidePath, volume: PlaceSidePath) -> PlaceSidePath:
     """The part of each place's volume that is taken, when in all there may be sold what each has `room` for: at a flow `f` all
     places with more room than that are taken at the same rate, so the part is the integral of `df / S(f)` up to the room, `S(f)`
@@ -104,8 +99,8 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
     takers = _Takers(gas + now.venue.half_spread, market, now.liquidity)
     longs = book.side[:, None] > 0
     of_cohort = lambda by_side: jnp.where(longs, by_side[:, :1], by_side[:, 1:])  # noqa: E731
-    asked = _asked(auction, offers, now.step)
-    worth = takers.worth(asked)
+    prices_asked = asked(auction, offers, now.step)
+    worth = takers.worth(prices_asked)
     volume = offers.of_sides(book) * market.mid
     part = computed_once(lambda: of_cohort(at_one_pace(takers.room(worth), volume)), market.mid)
     if market.paused is not None:
@@ -113,7 +108,7 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
 
     taken, left = (Moments(*(some * moment for moment in offers.accounts[:3])) for some in (part, 1 - part))
     least_width = LEAST_WIDTH * now.required * market.mid / scale
-    prices = computed_once(lambda: execution_at(book, of_cohort(jnp.exp(asked)), scale), market.mid)
+    prices = computed_once(lambda: execution_at(book, of_cohort(jnp.exp(prices_asked)), scale), market.mid)
     execution, together = computed_once(lambda: at_one_price(book, taken, prices, scale), market.mid)
     band = band_of(together, least_width)
     by_side = losses_by_side(book, now.venue, market.oracle, scale)
@@ -124,8 +119,8 @@ def _taken(auction: Auction, offers: Offers, now: ClosingNow) -> tuple[Offers, C
     near = of_cohort(takers.nearest(worth)) / scale
     waiting = band_of(offers.accounts, least_width)
     untaken = smaller(smaller(near, prices.cover - waiting.low), 0.0)
-    of_place = jnp.max(jnp.where(waiting.height > 0, untaken, _NOBODYS), axis=0)
-    of_taken = jnp.where(band.height > 0, smaller(jnp.max(near, axis=0), execution.cover - band.low), _NOBODYS)
+    of_place = worst(jnp.where(waiting.height > 0, untaken, _NOBODYS))
+    of_taken = jnp.where(band.height > 0, smaller(worst(near), execution.cover - band.low), _NOBODYS)
     distance = worst(larger(of_place, of_taken))
     return offers._replace(accounts=left), closes._replace(sold=sold, distance=distance)
 
@@ -137,9 +132,9 @@ _NOBODYS = -1e9
 def at_one_price(book: Book, taken: Moments, at: Execution, scale: PerPath | CohortPath) -> tuple[Execution, Moments]:
     """What was taken in all places as if at one price, the mean of what was paid for it. Accounts keep what they are worth at their
     own price: their levels move by as much as the level moves that just covers the loss."""
-    share, collateral = jnp.sum(taken.share, axis=0), jnp.sum(taken.collateral, axis=0)
-    mean = jnp.sum(taken.share * at.price, axis=0) / jnp.where(share > 0, share, 1.0)
+    share, collateral = sum_of_rows(taken.share), sum_of_rows(taken.collateral)
+    mean = sum_of_rows(taken.share * at.price) / jnp.where(share > 0, share, 1.0)
     execution = execution_at(book, jnp.where(share > 0, mean, 1.0), scale)
     shift = execution.cover - at.cover
-    square = jnp.sum(taken.square + shift * (2 * taken.collateral + shift * taken.share), axis=0)
+    square = sum_of_rows(taken.square + shift * (2 * taken.collateral + shift * taken.share))
     return execution, Moments(share, collateral, square)

@@ -85,12 +85,13 @@ class Book(eqx.Module):
 
 
 def sum_of_rows(values: CohortPath) -> PerPath:
-    """The sum over cohorts. Written out: the compiler merges additions with what surrounds them, but not a reduction."""
+    """The sum over cohorts, or whatever the first axis is. Written out: the compiler merges additions with what surrounds them,
+    but not a reduction; and a time loop in which there is one it does not compile as a whole, which costs as much again."""
     return functools.reduce(operator.add, values)
 
 
 def worst(values: CohortPath) -> PerPath:
-    """The largest over cohorts."""
+    """The largest over cohorts, or whatever the first axis is."""
     return functools.reduce(larger, values)
 
 
@@ -211,7 +212,7 @@ def riskiest(density: Density, share: CohortPath, level: CohortPath) -> Below:
 
 
 class Closed(NamedTuple):
-    """The accounts closed between two levels: the levels, and the accounts below each."""
+    """The accounts closed between two levels: the levels, and the accounts below each (`riskiest`)."""
 
     low: CohortPath
     below_low: Below
@@ -243,9 +244,7 @@ def _lacking_jvp(primals, tangents):  # type: ignore[no-untyped-def]
 
 
 def _lacking_and_share(density: Density, strike: CohortPath, closed: Closed) -> tuple[CohortPath, CohortPath]:
-    # The collateral below the lower level follows from the share there: few steps need it, so it is not kept.
-    below_low = Below(closed.below_low.share, _collateral_of(density, closed.below_low.share))
-    within = accounts_below(density, clipped(strike, closed.low, closed.high)) - below_low
+    within = accounts_below(density, clipped(strike, closed.low, closed.high)) - closed.below_low
     short = strike > closed.low
     value = larger(strike * within.share - within.collateral, 0.0)
     return jnp.where(short, value, 0.0), jnp.where(short, within.share, 0.0)

@@ -139,8 +139,8 @@ def _bought(doubled: Mapping[str, Any] | None) -> str:
         return ""
     if abs(more) < 0.05:
         return f"leave the leverage at {_turns(after)}"
-    gain = f"buy {_turns(more)} more" if more > 0 else f"cost {_turns(-more)} of"
-    return f"{gain} leverage ({_turns(after - more)} to {_turns(after)})"
+    moved = "raise" if more > 0 else "lower"
+    return f"{moved} leverage by {abs(more):.1f}, from {_turns(after - more)} to {_turns(after)}"
 
 
 def _turns(leverage: float) -> str:

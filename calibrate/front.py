@@ -52,7 +52,7 @@ from calibrate.touched import (
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
-from calibrate.venue.close import Terms
+from calibrate.venue.close import Progress, Terms
 
 
 def step_fronts(
@@ -152,21 +152,26 @@ def _close_in_part(
     rule, touched, bonus = venue.close, state.touched, bonus_now(now)
     assert rule is not None
     assert isinstance(touched, Touched)
-    band = band_of(touched.ready, LEAST_WIDTH * now.required / scale)
+    band = computed_once(lambda: band_of(touched.ready, LEAST_WIDTH * now.required / scale), reach)
+    progress = computed_once(lambda: progress_of(touched.ready), reach)
     lowest_left = jnp.where(band.height > 0, smaller(state.closed_level, band.low), state.closed_level)
-    touch = lambda level: _touch(state, smaller(target, level), clipped(level, state.closed_level, reach), bonus, now)  # noqa: E731
+
+    def touch(level: CohortPath) -> _Touch:
+        reached = computed_once(lambda: below(band, smaller(target, level)), reach)
+        return _touch(state, clipped(level, state.closed_level, reach), reached, progress, bonus, now)
+
     part = jnp.ones_like(reach)
     if venue.unlimited_keepers:
         found = touch(reach)
     else:
         worth = worth_closing(bonus, lowest_left, reach, lambda level: touch(level).closed, now)
         found = touch(worth.level)
-        part = affordable_part(found.closed, worth.room, now)
+        part = computed_once(lambda: affordable_part(found.closed, worth.room, now), reach)
         found = _only(part, found, state, bonus, now)
 
     moved, reached, (fresh, again), rates = found
     sold = book.over_cohorts(book.side[:, None] * found.closed) * now.market.mid
-    execution = _execution(now, sold)
+    execution = computed_once(lambda: _execution(now, sold), reach)
     by_side = losses_by_side(book, venue, now.market.oracle, scale)
     in_full = [
         account_for(book, policy, execution, one.in_full, scale, bonus=bonus, by_side=by_side) for one in (fresh, again)
@@ -196,20 +201,17 @@ class _Touch(NamedTuple):
 
 
 def _touch(
-    state: FrontState, target: CohortPath, reach: CohortPath, bonus: BonusLevels | None, now: ClosingNow
+    state: FrontState, reach: CohortPath, reached: Band, progress: Progress, bonus: BonusLevels | None, now: ClosingNow
 ) -> _Touch:
-    """Close in part whom keepers reach: touched accounts below `target`, the others below `reach`."""
-    book, touched = now.book, state.touched
-    assert now.venue.close is not None
-    assert isinstance(touched, Touched)
-    reached = below(band_of(touched.ready, LEAST_WIDTH * now.required / now.scale), target)
+    """Close in part whom keepers reach: the untouched accounts below `reach`, and those of the band."""
+    book, rule = now.book, now.venue.close
+    assert rule is not None
     moved = Closed(
         state.closed_level, state.closed, reach, riskiest(book.density, share_below(book.density, reach), reach)
     )
     rates = _rates(bonus, moved, reached, now)
-    terms = [_terms(now, _before(now), rate) for rate in rates]
-    fresh = parted_book(book, now.venue.close, terms[0], moved)
-    again = parted_band(now.venue.close, terms[1], progress_of(touched.ready), reached)
+    terms = [_terms_before(now, rate, reach) for rate in rates]
+    fresh, again = parted_book(book, rule, terms[0], moved), parted_band(rule, terms[1], progress, reached)
     return _Touch(moved, reached, (fresh, again), rates)
 
 
@@ -230,8 +232,12 @@ def _only(part: CohortPath, found: _Touch, state: FrontState, bonus: BonusLevels
     moved = high._replace(high=level, below_high=riskiest(book.density, share, level))
     rates = (_rates(bonus, moved, found.reached, now)[0], found.rates[1])
     assert now.venue.close is not None
-    fresh = parted_book(book, now.venue.close, _terms(now, _before(now), rates[0]), moved)
+    fresh = parted_book(book, now.venue.close, _terms_before(now, rates[0], level), moved)
     return found._replace(moved=moved, parted=(fresh, only(part, found.parted[1])), rates=rates)
+
+
+def _terms_before(now: ClosingNow, rate: Scalar | CohortPath, sample: CohortPath) -> Terms:
+    return computed_once(lambda: _terms(now, _before(now), rate), sample)
 
 
 def _terms(now: ClosingNow, execution: Execution, rate: Scalar | CohortPath) -> Terms:

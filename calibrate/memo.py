@@ -1,11 +1,15 @@
 """The memo that goes with a proposal: what changes, why, on what evidence, and what was assumed. Markdown, for people."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
-from calibrate.wording import count, horizon, leverage, metric_name, metric_value, sentence
+from calibrate.export.native import percent
+from calibrate.wording import count, horizon, leverage, lower, metric_name, metric_value, sentence, usd
 
 _SHOWN = ("insolvency_probability", "bad_debt_es", "margin_per_oi", "max_leverage", "user_cost")
+# How the names of a venue's numbers end that are shares, and what the whole is.
+_WHOLES = {"_bps": 10**4, "_ppm": 10**6, "_e18": 10**18, "_e30": 10**30}
 
 
 def memo(content: dict[str, Any], recommended: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -16,7 +20,7 @@ def memo(content: dict[str, Any], recommended: dict[str, Any], metrics: dict[str
         "## What changes",
         _table(("number of the venue", "in force", "proposed"), (_row(change) for change in content["changes"])),
         "## Why",
-        _why(recommended, metrics),
+        _why(content, recommended, metrics),
         _table(("over " + horizon(content["horizon_days"]), *metrics), _figures(metrics)),
         "## Evidence",
         _evidence(content),
@@ -41,20 +45,32 @@ def _opening(content: dict[str, Any]) -> str:
 
 
 def _row(change: dict[str, Any]) -> tuple[str, str, str]:
-    return f"`{change['field']}`", _value(change["before"]), _value(change["after"])
+    field = change["field"]
+    return f"`{field}`", _share(field, change["before"]), _share(field, change["after"])
+
+
+def _share(field: str, value: Any) -> str:
+    """A number of the venue, with what part of the whole it is in front where it is one."""
+    whole = next((whole for end, whole in _WHOLES.items() if field.endswith(end)), None)
+    if whole is None or not isinstance(value, int):
+        return _value(value)
+    return f"{percent(Fraction(value, whole), 6)} ({_value(value)})"
 
 
 def _value(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else _plain(str(value))
 
 
-def _why(recommended: dict[str, Any], metrics: dict[str, Any]) -> str:
+def _why(content: dict[str, Any], recommended: dict[str, Any], metrics: dict[str, Any]) -> str:
     limits = ", ".join(
-        f"{metric_name(h['name'])} at most {h['limit']:g}" for h in recommended["certificate"]["constraints"]
+        f"{lower(metric_name(h['name']))} at most {h['limit']:g}" for h in recommended["certificate"]["constraints"]
     )
     levels = [metrics[name]["metrics"]["max_leverage"]["value"] for name in ("incumbent", "recommended")]
+    weight = content["simulated_with"]["user_cost_weight"]
+    times = "" if weight == 1 else f"{weight:g} times "
+    sought = f"The least initial margin, plus {times}what liquidated users pay," if weight else "The most leverage"
     return (
-        f"The most leverage that keeps the limits ({limits}). Highest leverage goes from {leverage(levels[0])} to "
+        f"{sought} that keeps the limits ({limits}). Highest leverage goes from {leverage(levels[0])} to "
         f"{leverage(levels[1])}. Shares below are of open interest, with standard errors."
     )
 
@@ -108,15 +124,25 @@ def _steps(content: dict[str, Any]) -> str:
 
 
 def _assumptions(content: dict[str, Any]) -> list[str]:
+    used = content["simulated_with"]
+    simulated = (
+        f"Simulated: prices of {_plain(used['market'])}; sales of {usd(used['depth_usd'])} move them by 2 % at median volatility; "
+        f"losses beyond {usd(used['insurance_fund_usd'])} count as insolvency; steps of {used['step_s']:g} s"
+    )
     left_out = [f"Not simulated: {text}" for text in content["not_simulated"]]
-    return [*left_out, *content["assumed"], f"Sources of the venue's rules and values: {', '.join(content['sources'])}"]
+    return [
+        simulated,
+        *left_out,
+        *content["assumed"],
+        f"Sources of the venue's rules and values: {', '.join(content['sources'])}",
+    ]
 
 
 def _checks(content: dict[str, Any]) -> list[str]:
     written = [f"`{name}`" for step in content["steps"] for name in step["files"]]
     shown = written if len(written) <= 6 else [*written[:5], f"and {len(written) - 5} more"]
     return [
-        f"What to submit: {', '.join(shown)}",
+        f"Files with this memo: {', '.join(shown)}",
         "`calibrate verify RUN` makes the run's certificate again; the job, its inputs' hashes and versions are in its run.toml",
     ]
 

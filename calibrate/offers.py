@@ -1,10 +1,10 @@
 """Accounts on auction: who is on offer since when.
 
 Offers that started at the same step have the same price, and one that starts anew does so together with those that start then.
-Offers of a few successive steps (`Auction.width`) share a place: their price is the mean of what is asked for them, by volume, and
-falls as theirs do. Of the accounts in each place the moments are kept that `touched.py` keeps. With a place for every step of an
-auction that is exact but for the shape of what is in a place, which is taken to lie evenly over a band; what fewer places
-change is measured in the tests and stated in `docs/rules.md`.
+Offers of a few successive steps (`Auction.width`) share a place: they are asked one price, that of the mean of their ages over the
+mean of their oracle prices, by volume. Of the accounts in each place the moments are kept that `touched.py` keeps. With a place
+for every step of an auction that is exact but for the shape of what is in a place, which is taken to lie evenly over a band; what
+fewer places change is measured in the tests and stated in `docs/rules.md`.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from calibrate.book import Book
+from calibrate.book import Book, sum_of_rows
 from calibrate.extremes import larger
 from calibrate.slices import Slice
 from calibrate.touched import Moments, band_of
@@ -24,16 +24,17 @@ PlaceSidePath = Float[Array, "place side path"]
 
 
 class Offers(NamedTuple):
-    """The accounts in each place (`[place, cohort, path]`), and the log-price that the oracle showed when their offers started:
-    of longs and of shorts the mean by volume, less what the price of later ones had still to fall."""
+    """The accounts in each place (`[place, cohort, path]`); of longs and of shorts the log-price that the oracle showed when their
+    offers started, and how many steps after the place's first that was: means by volume."""
 
     accounts: Moments
     start: PlaceSidePath
+    late: PlaceSidePath
 
     @property
     def share(self) -> CohortPath:
         """What is on offer of each cohort."""
-        return jnp.sum(self.accounts.share, axis=0)
+        return sum_of_rows(self.accounts.share)
 
     def of_sides(self, book: Book) -> PlaceSidePath:
         """What is on offer of longs and of shorts, as a share of open interest."""
@@ -66,19 +67,26 @@ LEAST_WIDTH = 0.01
 
 def start_offers(auction: Auction, like: CohortPath) -> Offers:
     zero = jnp.zeros((auction.places, *like.shape), like.dtype)
-    return Offers(Moments(zero, zero, zero), jnp.zeros((auction.places, 2, *like.shape[1:]), like.dtype))
+    of_sides = jnp.zeros((auction.places, 2, *like.shape[1:]), like.dtype)
+    return Offers(Moments(zero, zero, zero), of_sides, of_sides)
 
 
 def offered(auction: Auction, offers: Offers, arriving: Moments, index: Index, oracle: PerPath, book: Book) -> Offers:
     """Offers of the longest age start anew, and beside them those of accounts that are `arriving`."""
     place, age = auction.place(index), index % auction.width
     there, new = (jnp.stack(book.of_sides(share)) for share in (offers.accounts.share[place], arriving.share))
-    # What is asked in the place is what is asked for the new ones too, now and as both fall.
-    start = oracle + signs(offers.start) * (age * auction.rate)
-    before, weight = offers.start[place], new / larger(there + new, _NOTHING)
-    mixed = jnp.where(age == 0, start, before + weight * (start - before))
+    weight = jnp.where(age == 0, 1.0, new / larger(there + new, _NOTHING))
+    mixed = lambda before, now: before.at[place].set(before[place] + weight * (now - before[place]))  # noqa: E731
     accounts = jax.tree.map(lambda moment, more: moment.at[place].add(more), offers.accounts, arriving)
-    return Offers(accounts, offers.start.at[place].set(mixed))
+    return Offers(accounts, mixed(offers.start, oracle), mixed(offers.late, age))
+
+
+def asked(auction: Auction, offers: Offers, index: Index) -> PlaceSidePath:
+    """The log-price asked in each place for longs, and for shorts: where all of its offers started at one step that of their own
+    stair, else a price between those of offers that started a whole number of steps late."""
+    since, whole = auction.since(index)[:, None, None], jnp.floor(offers.late)
+    over, next_over = (auction.over(since - whole.astype(index.dtype) - more) for more in (0, 1))
+    return offers.start + signs(offers.start) * (over + (offers.late - whole) * (next_over - over))
 
 
 # Of open interest, a share that shows in no figure.

@@ -118,7 +118,9 @@ def find_venue(name: str, folder: Path, place: str) -> tuple[Path, VenueFile, Ma
     stem, _, market = name.partition(":")
     path = folder / stem if stem.endswith(".toml") else VENUES / f"{stem}.toml"
     if not path.is_file() or Path(stem).name != stem:
-        raise UserError([Problem(place, f"no preset {name!r}{_nearest(name)}")])
+        near = "; there is no such venue file beside the job" if stem.endswith(".toml") else _nearest(name)
+        known = "`calibrate venues` lists all, and a file beside the job is named with its ending .toml"
+        raise UserError([Problem(place, f"no preset {name!r}{near}; {known}")])
     venue = read_venue(path)
     if market and market not in venue.markets:
         known = ", ".join(f"{stem}:{key}" for key in venue.markets) or f"{stem}, without a market"
@@ -226,8 +228,7 @@ def _nearest(name: str) -> str:
     known = shipped_presets()
     by_fold = {key.casefold(): key for key in [*known, *(key.partition(":")[0] for key in known)]}
     close = [by_fold[key] for key in difflib.get_close_matches(name.casefold(), list(by_fold), n=3, cutoff=0.5)]
-    near = f"; the nearest names are {', '.join(close)}" if close else ""
-    return f"{near}; `calibrate venues` lists all, and a file beside the job is named with its ending .toml"
+    return f"; the nearest names are {', '.join(close)}" if close else ""
 
 
 def _native_problem(place: str, venue: VenueFile, own: dict[str, Any], details: dict[str, Any]) -> Problem:

@@ -16,6 +16,7 @@ from calibrate.evidence import recorded_job
 from calibrate.export.native import Basis, Native, same
 from calibrate.export.steps import NoLegalWay, in_steps
 from calibrate.job import LoadedJob
+from calibrate.job_market import MarketSection
 from calibrate.memo import memo
 from calibrate.optimise import Problem as Calibration
 from calibrate.pipeline import problem_of, read_policy
@@ -26,6 +27,7 @@ from calibrate.recorded import recorded_certificate
 from calibrate.run_folder import new_folder, read_json, write_json, write_text
 from calibrate.shocks import derived_seed
 from calibrate.venue_rules import incumbent_of, settled
+from calibrate.wording import horizon, lower, metric_name
 
 
 class Step(NamedTuple):
@@ -159,7 +161,7 @@ def _step(
 def _content(
     preset: Preset, before: Native, steps: list[Step], loaded: LoadedJob, assembled: Assembled
 ) -> dict[str, Any]:
-    venue, after = preset.venue, steps[-1].native
+    venue, after, job = preset.venue, steps[-1].native, loaded.job
     delay = venue.change.minimum_delay_days
     return {
         "venue": preset.name,
@@ -168,7 +170,14 @@ def _content(
         "sources": preset.sources,
         "status": "certified" if all(step.certified for step in steps) else "not certified",
         "open_interest_usd": assembled.open_interest_usd,
-        "horizon_days": loaded.job.simulation.horizon_days,
+        "horizon_days": job.simulation.horizon_days,
+        "simulated_with": {
+            "market": _market_words(job.market),
+            "depth_usd": job.liquidity.depth_usd,
+            "insurance_fund_usd": job.venue.insurance_fund_usd,
+            "step_s": job.simulation.step_s,
+            "user_cost_weight": job.objective.user_cost_weight,
+        },
         "changes": changes(before, after),
         "in_force": before.model_dump(mode="json"),
         "proposed": after.model_dump(mode="json"),
@@ -185,6 +194,11 @@ def _content(
             )
         ],
     }
+
+
+def _market_words(market: MarketSection) -> str:
+    law = f"the model {market.model}" if market.model else f"a constant volatility of {market.volatility:g}"
+    return f"{law}, against debt in another asset" if market.debt else law
 
 
 def _step_json(step: Step, previous: Native, number: int, delay: float | None) -> dict[str, Any]:
@@ -206,29 +220,30 @@ def _step_json(step: Step, previous: Native, number: int, delay: float | None) -
 
 
 def changes(before: Native, after: Native) -> list[dict[str, Any]]:
-    """Which numbers of a venue's set change, those of a table row by row."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(after.model_dump(mode="json"))
+    """Which numbers of a venue's set change, those of a table row by row, counted as the venue counts them."""
+    old, new = (_flat(native.model_dump(mode="json"), native.first_row) for native in (before, after))
     return [
         {"field": key, "before": old.get(key), "after": value} for key, value in new.items() if old.get(key) != value
     ]
 
 
-def _flat(values: Any, name: str = "") -> dict[str, Any]:
+def _flat(values: Any, first_row: int, name: str = "") -> dict[str, Any]:
     if isinstance(values, dict | list):
-        parts = values.items() if isinstance(values, dict) else enumerate(values)
+        parts = values.items() if isinstance(values, dict) else enumerate(values, start=first_row)
         return {
             key: value
             for part, inner in parts
-            for key, value in _flat(inner, f"{name}.{part}" if name else str(part)).items()
+            for key, value in _flat(inner, first_row, f"{name}.{part}" if name else str(part)).items()
         }
     return {name: values}
 
 
 def _basis(preset: Preset, recommended: dict[str, Any], assembled: Assembled) -> Basis:
     title = f"{preset.venue.name}: margin parameters of {preset.name.partition(':')[2] or recommended['name']}"
-    limits = ", ".join(f"{h['name']} <= {h['limit']:g}" for h in recommended["certificate"]["constraints"])
+    rows = recommended["certificate"]["constraints"]
+    limits = ", ".join(f"{lower(metric_name(row['name']))} at most {row['limit']:g}" for row in rows)
     summary = (
-        f"Certified by simulation: {limits} over {recommended['horizon_days']:g} day(s) at an open interest of "
+        f"Certified by simulation: {limits}, over {horizon(recommended['horizon_days'])} at an open interest of "
         f"{assembled.open_interest_usd:,.0f} USD. Evidence and assumptions are in the memo."
     )
     return Basis(title, summary, assembled.open_interest_usd)

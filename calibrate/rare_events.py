@@ -39,7 +39,8 @@ _EASY, _WORTHWHILE = 50.0, 3.0
 
 
 class Family(NamedTuple):
-    """Components that differ in when their burst starts. Shifts are per step, in standard deviations; shares are relative."""
+    """Components that differ in when their burst starts. Shifts are per step, in standard deviations; shares are relative. Whether
+    upward or downward jumps and crashes are likelier comes last."""
 
     start: float
     before_return: float
@@ -48,7 +49,8 @@ class Family(NamedTuple):
     burst_volatility: float
     firsts: np.ndarray
     shares: np.ndarray
-    tilted: bool
+    up: bool = False
+    down: bool = False
     crashes: bool = False
 
 
@@ -63,18 +65,24 @@ class Guess(NamedTuple):
 
 
 def first_guess(blocks: int, steps: int, *, jumps: bool, regimes: bool = False) -> Guess:
-    """Prices that fall, prices that rise, and jumps; where there are regimes, each in the market's own and in likelier crashes."""
+    """Prices that fall, prices that rise, and jumps down and up; where there are regimes, each in the market's own and in likelier
+    crashes."""
     length = max(1, round(blocks / _BURSTS))
     slow, fast = 1.5 / np.sqrt(steps), 1.5 / np.sqrt(length * steps / blocks)
     firsts = np.arange(0, blocks + 1, max(1, length // 2))
     even = np.full(len(firsts), 1 / len(firsts))
-    share = 1 / (3 if jumps else 2)
+    share = 1 / (4 if jumps else 2)
     families = [
-        Family(0.5, sign * slow, sign * fast, -sign * slow / 3, -sign * fast / 3, firsts, share * even, tilted=False)
+        Family(0.5, sign * slow, sign * fast, -sign * slow / 3, -sign * fast / 3, firsts, share * even)
         for sign in (-1, 1)
     ]
     if jumps:
-        families.append(Family(0.3, 0.0, 0.0, 0.0, 0.0, np.array([blocks]), np.array([share]), tilted=True))
+        whole, half = np.array([blocks]), np.array([share / 2])
+        families += [
+            Family(start, sign * drift, 0.0, -sign * drift / 3, 0.0, whole, half, down=sign < 0, up=sign > 0)
+            for sign in (-1, 1)
+            for start, drift in ((0.0, 0.0), (1.5, slow))
+        ]
     large = LargeJumps(0.5 / steps, 5.0, 3.0, 3.0)
     if not regimes:
         return Guess(tuple(families), large, large, length)
@@ -84,11 +92,11 @@ def first_guess(blocks: int, steps: int, *, jumps: bool, regimes: bool = False) 
 
 def sampling_of(guess: Guess, dtype: np.dtype) -> ImportanceSampling:
     """The mixture, the market's own law first."""
-    rows = [(DEFENSIVE_SHARE, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)]
+    rows = [(DEFENSIVE_SHARE, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0, 0.0, 0.0)]
     rest = (1 - DEFENSIVE_SHARE) / sum(family.shares.sum() for family in guess.families)
     for family in guess.families:
         rows += [
-            (rest * share, *family[:5], first, guess.length, float(family.tilted), float(family.crashes))
+            (rest * share, *family[:5], first, guess.length, *(float(likelier) for likelier in family[7:]))
             for first, share in zip(family.firsts, family.shares, strict=True)
         ]
     columns = [np.array(column) for column in zip(*rows, strict=True)]
@@ -131,9 +139,9 @@ def learned(guess: Guess, sampling: ImportanceSampling, drawn: Drawn, weight: np
         mine = [part.sum(axis=0) for part, one_of_them in zip(of_family, chosen, strict=True) if one_of_them]
         return np.sum(mine, axis=0) if mine else np.zeros(belongs.shape[1])
 
-    tilted = of_those([family.tilted for family in families])
     steps = block * (len(sums[0]) - 1)
-    up, down = (_large(law, tilted, sign * some.largest_jump, steps) for law, sign in ((guess.up, 1), (guess.down, -1)))
+    up = _large(guess.up, of_those([family.up for family in families]), some.largest_jump, steps)
+    down = _large(guess.down, of_those([family.down for family in families]), -some.largest_jump, steps)
     crashes = _crashes(guess.crashes, of_those([family.crashes for family in families]), some, steps)
     return rounded(Guess(tuple(spread), up, down, guess.length, crashes))
 

@@ -15,16 +15,15 @@ def drivers_section(recommended: Recommended, drawn: str | None) -> str:
     rows: list[tuple[markup.Cell, ...]] = [
         (
             wording.parameter_name(entry["parameter"]),
-            "assumption" if entry["kind"] == "assumption" else "parameter",
+            ("assumption" if entry["kind"] == "assumption" else "parameter", entry["method"]),
             wording.metric_name(entry["of"]),
             wording.number(entry["elasticity"], entry["standard_error"]),
             *([(evidence_words.forced_change(entry), evidence_words.found_again(entry))] if forced else []),
-            entry["method"],
         )
         for entry in drivers
     ]
     margin = ["Change of the margin that +10 % forces"] if forced else []
-    table = markup.table(["", "Kind", "Effect on", "Per cent for +1 %", *margin, "Method"], rows)
+    table = markup.table(["", "Kind and method", "Effect on", "Per cent for +1 %", *margin], rows)
     figure = f"<figure>{drawn}</figure>" if drawn else ""
     told = markup.paragraph(words.ELASTICITIES) + (markup.paragraph(words.FORCED) if forced else "")
     return told + _main_driver(recommended) + figure + table + _elasticities(recommended)
@@ -55,7 +54,7 @@ def _elasticities(recommended: Recommended) -> str:
 
 
 # As many parameters side by side as a page can hold.
-_MOST_COLUMNS = 10
+_MOST_COLUMNS = 5
 
 
 def _main_driver(recommended: Recommended) -> str:
@@ -70,8 +69,8 @@ def _main_driver(recommended: Recommended) -> str:
     then = f", and {change} for the limits to hold again" if change else ""
     effect = f"multiplied by roughly {ratio:.2g}" if ratio > 0.1 else "divided by more than ten"
     return markup.paragraph(
-        f"The assumption that matters most is the {wording.lower(wording.parameter_name(first['parameter']))}: if it were "
-        f"10 % higher than assumed, the {wording.lower(wording.metric_name(of))} would be {effect}{then}."
+        f"Of these assumptions the {wording.lower(wording.parameter_name(first['parameter']))} matters most: if it were 10 % "
+        f"higher than assumed, the {wording.lower(wording.metric_name(of))} would be {effect}{then}."
     )
 
 

@@ -27,7 +27,7 @@ th { font-weight: bold; font-size: 13px; color: var(--muted); }
 th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 th, td { text-align: right; padding: 7px 10px; }
 td { border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; padding-left: 0; }
+th:first-child, td:first-child { text-align: left; white-space: normal; padding-left: 0; min-width: 8em; }
 td small { display: block; color: var(--muted); font-size: 13px; line-height: 1.35; }
 td.yes { color: var(--good); font-weight: bold; }
 td.no { color: var(--bad); font-weight: bold; }

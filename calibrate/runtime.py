@@ -1,10 +1,12 @@
-"""How JAX is set up for the command line: one thread a chunk, and compiled programs kept between runs.
+"""How JAX is set up for the command line: one thread a chunk, wide vectors, and compiled programs kept between runs.
 
 Chunks already run on all cores at once; letting the compiler split each small operation over threads as well only makes them
-wait for each other. A second start finds its programs in the user's cache folder (JAX's persistent compilation cache): one
-folder for each kind of processor, version of JAX and set of flags, since a program that was compiled for another processor may
-end in an illegal instruction. JAX's own variables have the last word: JAX_ENABLE_COMPILATION_CACHE=0 keeps nothing, and
-JAX_COMPILATION_CACHE_DIR names another folder. Where nothing can be written, nothing is kept.
+wait for each other. Where the processor has vectors of 512 bits, the compiler would use half of each: with whole ones the
+engine takes a quarter less time (benchmarks/README.md). A second start finds its programs in the user's cache folder (JAX's
+persistent compilation cache): one folder for each kind of processor, version of JAX and set of flags, since a program that was
+compiled for another processor may end in an illegal instruction. JAX's own variables have the last word:
+JAX_ENABLE_COMPILATION_CACHE=0 keeps nothing, and JAX_COMPILATION_CACHE_DIR names another folder. Where nothing can be written,
+nothing is kept.
 """
 
 import hashlib
@@ -24,9 +26,7 @@ _CHECKED = "checked"
 
 def configure() -> None:
     """Set JAX up. Must come before JAX is first used; what the user has set stays."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    os.environ["XLA_FLAGS"] = with_own_flags(os.environ.get("XLA_FLAGS", ""))
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -36,6 +36,14 @@ def configure() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # What cannot be read is compiled again, what cannot be kept is not; neither is the user's business.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+
+
+def with_own_flags(flags: str) -> str:
+    """The compiler's flags, with ours where the user has not set the same."""
+    wanted = {"xla_cpu_multi_thread_eigen": "false"}
+    if "avx512f" in processor().split():
+        wanted["xla_cpu_prefer_vector_width"] = "512"
+    return " ".join([*flags.split(), *(f"--{name}={value}" for name, value in wanted.items() if name not in flags)])
 
 
 def program_folder() -> Path:

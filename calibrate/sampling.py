@@ -1,16 +1,16 @@
 """How paths are drawn: by the market's own law, or more often from where losses are, with weights that make up for it.
 
 Importance sampling draws each path from a mixture of laws (*components*): the market's own, laws in which prices and volatility
-drift, at first slowly and then for a while strongly from some block of steps on, and a law in which large jumps come on top of
-the market's own; in a market of two regimes, each of these once more with likelier crashes (`likelier_crashes.py`). A path's
-weight is the market's density over that of the whole mixture (the balance heuristic of Veach and Guibas 1995), so a weight never
-exceeds one over the share of the market's own law, and what the other components overlook is merely measured as if by fewer plain
-paths (Hesterberg 1995, Owen and Zhou 2000). Weights are made of the shocks alone, and of the regimes that come of them: they do
-not depend on the policy, nor on anything else that derivatives are taken in.
+drift, at first slowly and then for a while strongly from some block of steps on, and laws in which large jumps of one direction
+come on top of the market's own, for themselves and with a drift; in a market of two regimes, each of these once more with likelier
+crashes (`likelier_crashes.py`). A path's weight is the market's density over that of the whole mixture (the balance heuristic of
+Veach and Guibas 1995), so a weight never exceeds one over the share of the market's own law, and what the other components overlook
+is merely measured as if by fewer plain paths (Hesterberg 1995, Owen and Zhou 2000). Weights are made of the shocks alone, and of
+the regimes that come of them: they do not depend on the policy, nor on anything else that derivatives are taken in.
 
 A law of normals shifted by `a` has density exp(a z - a^2 / 2) relative to the market's. Where in a step the market jumps one way
 with probability p and large jumps of relative density g(x) are added with probability l, a jump has the density
-1 + l (1 - p) g(x) / p, and no jump 1 - l.
+1 + l (1 - p) g(x) / p, and no jump 1 - l, l of both ways together.
 """
 
 from abc import abstractmethod
@@ -67,8 +67,8 @@ _LARGEST = 40.0
 
 class Components(NamedTuple):
     """The mixture. Normals are shifted by `before` in the blocks of steps before number `first`, by `burst` in the `length`
-    blocks from there on, and not at all afterwards. `tilted` is 1 where jumps are tilted and 0 where they are not, `crashes`
-    likewise for regimes (None where they are not tilted at all)."""
+    blocks from there on, and not at all afterwards. `up` is 1 where upward jumps are tilted and 0 where they are not, `down` and
+    `crashes` likewise for downward ones and regimes (None where those are not tilted at all)."""
 
     share: Float[Array, " component"]
     start: Float[Array, " component"]
@@ -78,21 +78,22 @@ class Components(NamedTuple):
     burst_volatility: Float[Array, " component"]
     first: Int[Array, " component"]
     length: Int[Array, " component"]
-    tilted: Float[Array, " component"]
+    up: Float[Array, " component"]
+    down: Float[Array, " component"]
     crashes: Float[Array, " component"] | None = None
 
 
 class Drawn(NamedTuple):
     """What is remembered of how a path was drawn, and its weight. The sums of normals are by block of steps, those of jumps over
-    all steps:
-    how many there were and were to be expected, and the largest exponential, negative if downward. `log_jumps` is the log of
-    the density of its jumps under the tilt, relative to the market's. The last four are those of `CrashesSoFar`, where crashes are
-    tilted."""
+    all steps: how many there were and were to be expected, and the largest exponential, negative if downward. `log_up` is the log
+    of the density of its upward jumps under the tilt, relative to the market's, `log_down` that of the others. The last four are
+    those of `CrashesSoFar`, where crashes are tilted."""
 
     start: PerPath
     returns: Float[Array, "block path"]
     volatilities: Float[Array, "block path"]
-    log_jumps: PerPath
+    log_up: PerPath
+    log_down: PerPath
     jumps: PerPath
     jumps_expected: PerPath
     largest_jump: PerPath
@@ -110,7 +111,8 @@ class Draw(NamedTuple):
     start: PerPath
     returns: PerPath
     volatilities: PerPath
-    log_jumps: PerPath
+    log_up: PerPath
+    log_down: PerPath
     jumps: PerPath
     jumps_expected: PerPath
     largest_jump: PerPath
@@ -197,7 +199,7 @@ class ImportanceSampling(Sampling):
         own = jax.tree.map(lambda column: column[number], self.components)
         zero = jnp.zeros_like(draws.normal)
         start = draws.normal + own.start
-        draw = Draw(own, start, zero, zero, zero, zero, zero, zero, None)
+        draw = Draw(own, start, zero, zero, zero, zero, zero, zero, zero, None)
         if self.crashes is None or own.crashes is None or crash_share is None:
             return draws._replace(normal=start), draw
         regime_uniform, crashes = started(self.crashes, own.crashes, crash_share, draws.regime_uniform)
@@ -219,11 +221,13 @@ class ImportanceSampling(Sampling):
         shocks, state = self._regime(shocks, state, regime)
         if law is None:
             return _step_shocks(shocks, returned, volatility, None, None), state
-        jump = self._jump(law, shocks.jump_uniform, own.tilted)
+        jump = self._jump(law, shocks.jump_uniform, own)
         largest = jnp.where(jump.occurs & (jump.excess > jnp.abs(state.largest_jump)), jump.excess, 0.0)
         signed = jnp.where(jump.upward, largest, -largest)
+        log_density = jnp.where(jump.occurs, self._log_density(law, jump), 0.0)
         return _step_shocks(shocks, returned, volatility, law, jump), state._replace(
-            log_jumps=state.log_jumps + self._log_density(law, jump),
+            log_up=state.log_up + jnp.where(jump.upward, log_density, 0.0),
+            log_down=state.log_down + jnp.where(jump.upward, 0.0, log_density),
             jumps=state.jumps + jump.occurs,
             jumps_expected=state.jumps_expected + law.probability,
             largest_jump=jnp.where(largest > 0, signed, state.largest_jump),
@@ -236,9 +240,9 @@ class ImportanceSampling(Sampling):
         uniform, crashes = stepped(self.crashes, state.own.crashes, regime, shocks.regime_uniform, state.crashes)
         return shocks._replace(regime_uniform=uniform), state._replace(crashes=crashes)
 
-    def _jump(self, law: JumpLaw, uniform: PerPath, tilted: PerPath) -> Jump:
-        room = tilted * (1 - law.probability)
-        up, down = self.up.probability * room, self.down.probability * room
+    def _jump(self, law: JumpLaw, uniform: PerPath, own: Components) -> Jump:
+        room = 1 - law.probability
+        up, down = own.up * self.up.probability * room, own.down * self.down.probability * room
         is_up, is_large = uniform < up, uniform < up + down
         usual = draw_jump(law, jnp.where(is_large, law.probability, uniform - up - down))
         share = jnp.where(is_up, uniform / larger(up, 1e-12), (uniform - up) / larger(down, 1e-12))
@@ -251,12 +255,11 @@ class ImportanceSampling(Sampling):
         )
 
     def _log_density(self, law: JumpLaw, jump: Jump) -> PerPath:
-        """The log density of a step's jump, or of there being none, where jumps are tilted and relative to the market's."""
+        """The log density of a step's jump where those of its direction are tilted, relative to the market's."""
         own_way = law.probability * jnp.where(jump.upward, law.upward, 1 - law.upward)
         large = _one_of(jump.upward, self.up, self.down)
         ratio = large.probability * (1 - law.probability) / larger(own_way, 1e-12) * large.density(jump.excess)
-        of_none = jnp.log1p(-self.up.probability - self.down.probability)
-        return jnp.where(jump.occurs, jnp.log1p(ratio), of_none)
+        return jnp.log1p(ratio)
 
     def end_of_block(self, state: Draw | None) -> tuple[Draw | None, tuple[PerPath, PerPath] | None]:
         assert state is not None
@@ -266,7 +269,7 @@ class ImportanceSampling(Sampling):
     def drawn(self, state: Draw | None, sums: tuple[PerPath, PerPath] | None, block: int) -> Drawn | None:
         assert state is not None
         assert sums is not None
-        jumps = (state.log_jumps, state.jumps, state.jumps_expected, state.largest_jump)
+        jumps = (state.log_up, state.log_down, state.jumps, state.jumps_expected, state.largest_jump)
         crashes = {} if state.crashes is None else state.crashes._asdict()
         drawn = Drawn(state.start, *sums, *jumps, weight=None, **crashes)
         return drawn._replace(weight=jnp.exp(-jax.nn.logsumexp(log_densities(self, drawn, block), axis=0)))
@@ -290,9 +293,11 @@ def log_densities(sampling: ImportanceSampling, drawn: Drawn, block: int) -> Flo
     ]
     blocks = len(drawn.returns)
     end = jnp.minimum(c.first + c.length, blocks)
-    result = (
-        jnp.log(c.share)[:, None] + _shifted(c.start[:, None], drawn.start, 1) + c.tilted[:, None] * drawn.log_jumps
-    )
+    up, down = c.up[:, None], c.down[:, None]
+    result = jnp.log(c.share)[:, None] + _shifted(c.start[:, None], drawn.start, 1)
+    without_jump = block * blocks - drawn.jumps
+    result += up * drawn.log_up + down * drawn.log_down
+    result += without_jump * jnp.log1p(-up * sampling.up.probability - down * sampling.down.probability)
     if c.crashes is not None and drawn.log_crashes is not None:
         result += c.crashes[:, None] * drawn.log_crashes
     for total, before, burst in zip(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from calibrate.book import Book, Closed
+from calibrate.compiled import computed_once
 from calibrate.extremes import clipped, larger, smaller
 from calibrate.slices import Slice, both, slice_of, some_of, up_to
 from calibrate.units import CohortPath, Index, Scalar
@@ -118,9 +119,13 @@ def _parted(
     small = rule.too_small(terms, progress)
     if small is not None:
         lower, upper = both(lower, some_of(small, upper)), some_of(1 - small, upper)
-    aim, factor = rule.line(terms, progress)
-    in_part = factor * upper.share if aim is None else upper.lacking(aim) / factor
-    after_close = (_left_at(level, rule, terms, progress) for level in (low, larger(low, high)))
+
+    def partly() -> tuple[CohortPath, list[CohortPath]]:
+        aim, factor = rule.line(terms, progress)
+        in_part = factor * upper.share if aim is None else upper.lacking(aim) / factor
+        return in_part, [_left_at(level, rule, terms, progress) for level in (low, larger(low, high))]
+
+    in_part, after_close = computed_once(partly, low)
     return Parted(lower, in_part, upper, *after_close)
 
 
@@ -164,7 +169,7 @@ def below(band: Band, level: CohortPath) -> Band:
 
 def parted_band(rule: PartialClose, terms: Terms, progress: Progress, band: Band) -> Parted:
     """What the rule does to accounts that were touched before."""
-    strike = clipped(rule.closed_in_full(terms, progress), band.low, band.high)
+    strike = computed_once(lambda: clipped(rule.closed_in_full(terms, progress), band.low, band.high), band.low)
     lower, upper = band._replace(high=strike).slice(), band._replace(low=strike).slice()
     return _parted(rule, terms, progress, lower, upper, strike, band.high)
 
@@ -226,7 +231,8 @@ def after(
     progress, rank = progress_of(before), _mean(before, before.rank)
     place = first + fresh.in_full.share + fresh.others.share / 2
     arriving = _sum(
-        _remaining(fresh, settled[0], rule, UNTOUCHED, place), _remaining(again, settled[1], rule, progress, rank)
+        computed_once(lambda: _remaining(fresh, settled[0], rule, UNTOUCHED, place), share),
+        computed_once(lambda: _remaining(again, settled[1], rule, progress, rank), share),
     )
     if rule.cooldown is None or touched.resting is None or touched.line is None:
         return Touched(_older(_sum(ready, arriving), 1), None, None)

@@ -92,8 +92,8 @@ def _leverage_gap(standing: Mapping[str, Any]) -> str:
     gap = standing["more_leverage"]
     if gap is None:
         return ""
-    amount = wording.leverage(abs(gap["value"]), gap["standard_error"])
-    return f"{amount} {'more' if gap['value'] >= 0 else 'less'} leverage{_doubt(gap, 0.0)}"
+    amount = wording.number(abs(gap["value"]), gap["standard_error"])
+    return f"a leverage {'higher' if gap['value'] >= 0 else 'lower'} by {amount}{_doubt(gap, 0.0)}"
 
 
 def _probability_gap(standing: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def shown_lines(content: dict[str, Any]) -> list[str]:
     lines = _block(f"{content['preset']}: {content['venue']}, values of {content['as_of']}", [content["status"]])
     lines += ["", *_block("rules", content["rules"])]
     values = [f"{key} = {_value(value)}" for key, value in content["values"].items() if value is not None]
-    lines += ["", *_block("in force, in the venue's own numbers", values)]
+    lines += ["", *_block("in force, in the venue's own numbers", values or ["none is known here"])]
     if "needed" in content:
         wanted = [f"for [venue.native] of the job: {', '.join(content['needed'])}"]
         wanted += [f"or name a market: {', '.join(content['markets'])}"] if content["markets"] else []
@@ -119,6 +119,8 @@ def _value(value: Any) -> str:
         return ", ".join(f"{key} {_value(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         return "; ".join(_value(inner) for inner in value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as a job has it
     if isinstance(value, float):
         return f"{value:,.10g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

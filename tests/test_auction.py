@@ -11,7 +11,7 @@ from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 from calibrate.auctions import at_one_pace, at_one_price
 from calibrate.closes import execution_at
 from calibrate.gradient import CHECKED_FIELDS, check_gradients
-from calibrate.offers import offered, start_offers
+from calibrate.offers import Offers, asked, offered, start_offers
 from calibrate.simulate import Outcome, Scenario, simulate
 from calibrate.touched import Moments
 from calibrate.venue.auction import Auction, stairs
@@ -31,8 +31,9 @@ WIDTHS = {FAST: 3}
 # Largest differences of means allowed, relative to the accounts'. Measured with 400 accounts a cohort: bad debt within 0.1 % where
 # few accounts start at one step; where many do 1 %, and 3 % where offers start anew every four steps, which blurs who is left.
 WITHIN = {"bad_debt": 0.04, "liquidated": 0.02, "liquidated_share": 0.02, "collateral_closed": 0.02, "slippage": 0.03}
-# Who is closed needlessly is blurred most by offers of different times in one place: measured -6.3 % and +23 %.
-NEEDLESS_WITHIN = {"offers that start anew, deleveraging": 0.3, "three steps share a place": 0.1}
+# On the worst paths few are closed needlessly, so that four of them say little of it (+23 %, with a standard error of 15 %, where
+# offers start anew every four steps: over all 400 paths +0.12 %, with one of 0.10 %). It is judged on every twentieth path too.
+NEEDLESS_WITHIN = 0.05
 
 
 def sharing(case: Case, width: int) -> Scenario:
@@ -49,9 +50,13 @@ def test_what_is_taken_is_that_of_accounts_followed_one_by_one(name: str) -> Non
     scenario = sharing(case, WIDTHS.get(name, 1))
     v = simulate(scenario, case.parameters(), seed=3, paths=400, fields=Outcome._fields, chunk=400).values
     worst = np.sort(np.argsort(-v["distance"])[:4])
-    accounts = case.brute_force(seed=3, paths=worst, accounts=400)
+    followed = np.union1d(worst, np.arange(0, 400, 20))
+    needless = case.brute_force(seed=3, paths=followed, accounts=400)
+    accounts = {field: values[np.isin(followed, worst)] for field, values in needless.items()}
     assert v["bad_debt"][worst].mean() > 1e-3, "these paths should test losses"
-    for field, within in (WITHIN | {"false_liquidation": NEEDLESS_WITHIN.get(name, 0.05)}).items():
+    ratio = v["false_liquidation"][followed].mean() / needless["false_liquidation"].mean() - 1
+    assert abs(ratio) < NEEDLESS_WITHIN, f"false liquidations are off by {ratio:.2%}"
+    for field, within in WITHIN.items():
         ratio = v[field][worst].mean() / accounts[field].mean() - 1
         print(f"{name}: {field} {ratio:+.2%}")
         assert abs(ratio) < within, f"{field} is off by {ratio:.2%}"
@@ -93,27 +98,41 @@ def test_derivatives_are_limits_of_difference_quotients() -> None:
     assert {row.metric for row in rows if row.pathwise} == set(CHECKED_FIELDS), "everything should matter"
 
 
+def asked_over_time(auction: Auction, arriving: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray, Offers]:
+    """What is asked at each step in the first place, for longs and for shorts, as shares arrive at log-prices of the oracle."""
+    book = LONGS_AND_SHORTS.continuum()
+    nobody, like = jnp.zeros((3, 1)), jnp.zeros((3, 1))
+    offers, prices = start_offers(auction, like), []
+    for step, (share, oracle) in enumerate(arriving):
+        index = jnp.asarray(step)
+        offers = offered(auction, offers, Moments(nobody + share, nobody, nobody), index, jnp.asarray([oracle]), book)
+        prices.append(asked(auction, offers, index)[0, :, 0])
+    return *np.asarray(prices).T, offers
+
+
 def test_offers_that_share_a_place_are_asked_their_mean_and_fall_as_one() -> None:
     """Two shares, then one a step later at an oracle 3 % lower: both are asked the mean by volume, which falls by a stair a step,
     and start anew together when the place comes round."""
     auction = Auction(jnp.log(1.1) - 0.01 * jnp.arange(6.0), width=2)
-    book = LONGS_AND_SHORTS.continuum()
-    nobody, like = jnp.zeros((3, 1)), jnp.zeros((3, 1))
-    of_share = lambda share: Moments(nobody + share, nobody, nobody)  # noqa: E731
-    offers = start_offers(auction, like)
-    asked = []
-    for step, (share, oracle) in enumerate([(0.2, 0.0), (0.1, -0.03), *[(0.0, -0.05)] * 5]):
-        offers = offered(auction, offers, of_share(share), jnp.asarray(step), jnp.asarray([oracle]), book)
-        asked.append(
-            offers.start[0, :, 0] + jnp.asarray([1, -1]) * auction.multiples[auction.ages(jnp.asarray(step))[0]]
-        )
+    longs, shorts, offers = asked_over_time(auction, [(0.2, 0.0), (0.1, -0.03), *[(0.0, -0.05)] * 5])
     start, fallen = np.log(1.1), 0.01
-    longs, shorts = np.asarray(asked).T
     together = [(2 * (start - fallen) + start - 0.03) / 3 - k * fallen for k in range(5)]
     np.testing.assert_allclose(longs, [start, *together, start - 0.05], rtol=0, atol=1e-7)
     together = [(2 * (fallen - start) - start - 0.03) / 3 + k * fallen for k in range(5)]
     np.testing.assert_allclose(shorts, [-start, *together, -start - 0.05], rtol=0, atol=1e-7)
     np.testing.assert_allclose(offers.accounts.share[:, 0, 0], [0.3, 0.0, 0.0], atol=1e-7)
+
+
+def test_offers_that_have_a_place_for_themselves_go_down_their_own_stairs() -> None:
+    """Stairs of 1 % every 90 s seen every two minutes fall by 1, 1 and 2 %: who starts a step or two after the place's first step
+    misses none of them, and starts anew with the place."""
+    multiples = jnp.log(stairs(120.0 * np.arange(9), start=1.1, fall=0.01, every_s=90.0))
+    for late in range(3):
+        arriving = [(0.1 if step == late else 0.0, 0.02 if step == late else 0.5) for step in range(10)]
+        longs, shorts, _ = asked_over_time(Auction(multiples, width=3), arriving)
+        own = np.asarray(multiples)[: 9 - late]
+        np.testing.assert_allclose(longs[late:], [*(0.02 + own), 0.5 + multiples[0]], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(shorts[late:], [*(0.02 - own), 0.5 - multiples[0]], rtol=0, atol=1e-6)
 
 
 def test_what_is_taken_at_several_prices_keeps_what_its_accounts_are_worth() -> None:

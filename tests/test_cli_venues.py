@@ -17,6 +17,8 @@ def test_venues_are_listed_and_shown() -> None:
     shown = call("venues", "show", "maker:ETH-A")
     assert shown.code == 0
     assert "auction price after 15 minutes, feed 100: 99.482" in shown.out
+    assert "backstop: auto_deleveraging true, deleveraging_order" in call("venues", "show", "hyperliquid:ETH").out
+    assert "may free base_margin_bps, initial_ratio, penalty_bps\n" in call("venues", "show", "aave-v3:emode-eth").out
     content = json.loads(call("venues", "show", "dydx-v4:small-cap", "--json").out)
     assert content["policy"]["base_margin_bps"] == 500
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from calibrate.errors import UserError
 from calibrate.export.aave import KEEP_CURRENT, Reserve, Spoke
 from calibrate.export.binance import BracketTable
 from calibrate.export.bybit import RiskLimits
@@ -280,6 +281,7 @@ LEGAL: dict[str, st.SearchStrategy[Any]] = {
         mcr_bps=bps(10_100, 19_999),
         ccr_bps=CONSTANT(15_000),
         scr_bps=CONSTANT(11_000),
+        bcr_bps=CONSTANT(1_000),
         stability_pool_penalty_bps=bps(500, 2_000),
         redistribution_penalty_bps=bps(500, 2_000),
     ),
@@ -523,13 +525,38 @@ def test_a_hyperliquid_table_merges_equal_tiers_and_a_deployer_gets_an_action() 
 def test_an_aave_update_keeps_what_stays_and_writes_the_bonus_without_its_hundred_per_cent() -> None:
     before = preset("aave-v3:WETH")
     after = before.but(liquidation_threshold_bps=8_200, liquidation_bonus_bps=10_600)
-    update = after.proposal(before, BASIS)["config_engine.json"]["CollateralUpdate"]
+    files = after.proposal(before, BASIS)
+    assert list(files) == ["config_engine.json"]
+    update = files["config_engine.json"]["CollateralUpdate"]
     kept = str(2**256 - 1 - 42)
     assert str(KEEP_CURRENT) == kept
     assert update == {"asset": "WETH", "ltv": kept, "liqThreshold": "8200", "liqBonus": "600", "liqProtocolFee": kept}
     emode = preset("aave-v3:emode-eth")
     changed = emode.but(ltv_bps=9_300).proposal(emode, BASIS)["config_engine.json"]["EModeCategoryUpdate"]
-    assert changed == {"eModeCategory": 1, "ltv": "9300", "liqThreshold": kept, "liqBonus": kept}
+    assert changed == {
+        "eModeCategory": 1,
+        "ltv": "9300",
+        "liqThreshold": kept,
+        "liqBonus": kept,
+        "label": "KEEP_CURRENT_STRING",
+        "isolated": kept,
+    }
+
+
+def test_an_aave_protocol_fee_is_a_file_of_its_own_since_risk_stewards_refuse_it() -> None:
+    before = preset("aave-v3:WETH")
+    kept = str(KEEP_CURRENT)
+    fee = {"asset": "WETH", "ltv": kept, "liqThreshold": kept, "liqBonus": kept, "liqProtocolFee": "1500"}
+    alone = before.but(liquidation_protocol_fee_bps=1_500).proposal(before, BASIS)
+    assert alone == {"config_engine_fee.json": {"CollateralUpdate": fee}}
+    both = before.but(liquidation_protocol_fee_bps=1_500, ltv_bps=7_950).proposal(before, BASIS)
+    assert both["config_engine_fee.json"] == alone["config_engine_fee.json"]
+    assert both["config_engine.json"]["CollateralUpdate"]["liqProtocolFee"] == kept
+
+
+def test_an_e_mode_has_no_fee_of_its_own_to_free() -> None:
+    assert preset("aave-v3:emode-eth").free == ("base_margin_bps", "initial_ratio", "penalty_bps")
+    assert "keeper_share" in preset("aave-v3:WETH").free
 
 
 def test_compound_calls_are_stored_fractions_and_end_with_the_deployment() -> None:
@@ -562,10 +589,17 @@ def test_morpho_moves_vault_caps_to_the_market_that_is_chosen() -> None:
     before, after = preset("morpho-blue:86"), preset("morpho-blue:77")
     files = after.proposal(before, BASIS)
     assert files["market.json"]["marketParams"]["lltv"] == "770000000000000000"
-    new, old = files["vault_caps.json"]
+    new, accepted, old = files["vault_caps.json"]
+    assert accepted == {"call": "acceptCap", "marketParams": new["marketParams"]}
     assert new["newSupplyCap"] == str(int(150e6 * 0.77 * 10**6))
     assert old["newSupplyCap"] == "0"
     assert old["marketParams"]["lltv"] == "860000000000000000"
+
+
+def test_a_morpho_cap_is_in_the_loan_tokens_own_units() -> None:
+    market = preset("morpho-blue:94.5", loan_token="WETH", loan_token_decimals=18, loan_token_usd=2_500.0)
+    cap = market.proposal(market, BASIS)["vault_caps.json"][0]["newSupplyCap"]
+    assert cap == str(56_700 * 10**18)  # 94.5 % of 150,000,000 USD at 2,500 USD
 
 
 @pytest.mark.parametrize(("liquidation", "ramp"), [(8_000, 604_800), (8_800, 0)], ids=["lowered", "raised"])
@@ -581,7 +615,12 @@ def test_maker_files_rays_and_wads() -> None:
     before = preset("maker:ETH-A")
     after = before.but(mat_bps=15_000, chop_bps=1_200)
     files = after.proposal(before, BASIS)
-    assert [entry["value"] for entry in files["spell_files.json"]] == [str(15 * 10**26), str(112 * 10**16)]
+    mat, chop, chost = files["spell_files.json"]
+    assert (mat["value"], chop["value"]) == (str(15 * 10**26), str(112 * 10**16))
+    # The clipper keeps dust x chop: filing a chop without this leaves it as it was.
+    assert chost == {"call": "upchost()", "contract": "MCD_CLIP_ETH_A"}
+    alone = before.but(mat_bps=15_000).proposal(before, BASIS)["spell_files.json"]
+    assert [entry.get("what") for entry in alone] == ["mat"]
     assert files["spell_test_config.json"]["ETH-A"]["chop"] == 1_200
 
 
@@ -596,6 +635,47 @@ def test_a_binance_table_is_continuous() -> None:
         at = upper["notionalFloor"]
         there = [at * row["maintMarginRatio"] - row["cum"] for row in (lower, upper)]
         assert there[0] == pytest.approx(there[1], rel=1e-12)
+
+
+TWO_TIERS = (
+    {"initial_leverage": 100, "notional_cap": 1_000_500, "maint_margin_ratio_bps": 40},
+    {"initial_leverage": 50, "notional_cap": 2_000_000, "maint_margin_ratio_bps": 65},
+)
+
+
+def test_okx_tiers_take_nothing_off_and_are_told_so() -> None:
+    tiers = preset("okx:BTC", brackets=TWO_TIERS)
+    rows = tiers.proposal(tiers, BASIS)["position_tiers.json"]
+    assert [(row["minSz"], row["maxSz"]) for row in rows] == [("0", "1000"), ("1000", "2000")]
+    assert [value for _, value in tiers.worked()] == ["0.4 %", "0.65 %"]
+
+
+def test_okx_tiers_of_less_than_a_contract_are_refused() -> None:
+    with pytest.raises(UserError, match=r"every tier holds at least one contract \(found bounds of \[0, 1, 1\]\)"):
+        preset("okx:BTC", brackets=TWO_TIERS, contract_usd=1_000_400)
+
+
+def test_what_a_table_of_one_bracket_shows_lies_within_it() -> None:
+    assert dict(preset("bybit:BTC").worked())["maintenance of a position of 2,000,000 USD"] == "10,000"
+
+
+def test_derive_writes_millionths() -> None:
+    before = preset("derive:ETH")
+    after = before.moved_to(before.policy() | {"base_margin_bps": 333.3, "initial_ratio": 1.5})
+    assert (after.mm_perp_req_e18, after.im_perp_req_e18) == (33_330 * 10**12, 49_995 * 10**12)
+
+
+def test_a_liquity_branch_is_written_whole() -> None:
+    branch = preset("liquity-v2:WETH")
+    assert branch.proposal(branch, BASIS)["branch.json"] == {
+        "branch": "WETH",
+        "MCR": str(11 * 10**17),
+        "CCR": str(15 * 10**17),
+        "SCR": str(11 * 10**17),
+        "BCR": str(10**17),
+        "LIQUIDATION_PENALTY_SP": str(5 * 10**16),
+        "LIQUIDATION_PENALTY_REDISTRIBUTION": str(10**17),
+    }
 
 
 def test_a_market_of_morpho_is_one_of_the_contract() -> None:

@@ -1,11 +1,17 @@
-"""What is said to the compiler changes no value and no derivative."""
+"""What is said to the compiler changes no value and no derivative, and what it compiles badly is not said to it."""
+
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from venues import EVERYTHING_ON, LONGS_AND_SHORTS, Case
 
 from calibrate.compiled import computed_once, with_slopes
+from calibrate.sampling import PlainSampling
+from calibrate.shocks import path_ids, seed_words
+from calibrate.simulate import outcomes
 
 
 def curve(x: jax.Array, scale: jax.Array) -> jax.Array:
@@ -38,3 +44,23 @@ def test_only_what_moves_is_differentiated() -> None:
 def test_what_is_not_a_number_stays_none() -> None:
     x = jnp.asarray([jnp.nan, 1.0])
     assert np.isnan(jax.jit(lambda x: computed_once(lambda: 2 * x, x))(x)).all()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"recheck": False, "auction": (0.02, 0.01, 0.0), "deleverages": True},
+        {"close": "buffer", "close_buffer": 0.02, "dust": 0.2, "deleverages": True},
+    ],
+    ids=["auction", "closes in part"],
+)
+def test_the_time_loop_holds_no_reduction(rules: dict) -> None:
+    """With one in it XLA for CPUs runs every operation of a step by itself, and the step takes twice as long."""
+    case = Case(EVERYTHING_ON, LONGS_AND_SHORTS, 48).but(**rules)
+    with jax.enable_x64(True):
+        traced = jax.make_jaxpr(
+            lambda ids: outcomes(case.scenario(), case.parameters(), PlainSampling(), seed_words(1), ids)[0]
+        )(path_ids(np.arange(4)))
+    loop = "".join(str(each) for each in traced.eqns if each.primitive.name == "scan")
+    assert "mul" in loop
+    assert re.findall(r"\breduce_\w+", loop) == []

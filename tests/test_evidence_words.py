@@ -38,7 +38,7 @@ def certificate(**changes: Any) -> dict[str, Any]:
 def test_the_terminal_says_how_paths_were_drawn_and_what_doubling_buys() -> None:
     assert evidence_lines(RECOMMENDED) == [
         "evidence: 400,000 weighted paths, each worth 29 plain ones; 1,840 effective",
-        f"tolerating twice as much on all limits would buy 2.1{TIMES} more leverage (21.3{TIMES} to 23.4{TIMES})",
+        f"tolerating twice as much on all limits would raise leverage by 2.1, from 21.3{TIMES} to 23.4{TIMES}",
     ]
     assert all(len(line) <= 90 for line in evidence_lines(RECOMMENDED))
 
@@ -98,8 +98,8 @@ def test_every_estimate_says_what_it_rests_on() -> None:
 @pytest.mark.parametrize(
     ("after", "more", "said"),
     [
-        (13.069, 1.412, f"buy 1.4{TIMES} more leverage (11.7{TIMES} to 13.1{TIMES})"),
-        (9.0, -0.5, f"cost 0.5{TIMES} of leverage (9.5{TIMES} to 9.0{TIMES})"),
+        (13.069, 1.412, f"raise leverage by 1.4, from 11.7{TIMES} to 13.1{TIMES}"),
+        (9.0, -0.5, f"lower leverage by 0.5, from 9.5{TIMES} to 9.0{TIMES}"),
         (9.0, 0.0, f"leave the leverage at 9.0{TIMES}"),
     ],
 )

@@ -682,3 +682,12 @@ def test_limits_may_be_given_on_costs_swings_and_dollars(tmp_path: Path) -> None
     found = problems_of(small_job.write(tmp_path), "constraints.bad_debt_es_usd=1e5", "constraints.bad_debt_es=1e-3")
     assert any("not as both" in problem.message for problem in found)
     assert problems_of(small_job.write(tmp_path), "constraints.insolvency_probability=0")
+
+
+@pytest.mark.parametrize(("upper", "said"), [(151e6, False), (150e6, True)])
+def test_open_interest_at_its_cap_is_said_since_nobody_has_leverage_then(upper: float, said: bool, job: Path) -> None:
+    caps = f"venue.open_interest_add_on={{lower_usd = 1e6, upper_usd = {upper}}}"
+    notes = warnings_of(load_job(job, (caps, "book.open_interest_usd=150e6")).job)
+    assert [note.partition(":")[2] for note in notes if "cap of" in note] == [
+        " nobody has leverage, whatever the margins"
+    ] * said

@@ -43,9 +43,9 @@ LARGE = LargeJumps(0.006, 3.0, 1.5, 1.2)
 # Prices that fall, with crashes; that rise, with large jumps; and both at once.
 GUESS = Guess(
     (
-        Family(0.2, -0.1, -0.6, 0.05, 0.3, np.array([9]), np.ones(1), tilted=False, crashes=True),
-        Family(-0.2, 0.1, 0.4, -0.1, 0.2, np.array([20]), np.ones(1), tilted=True),
-        Family(0.1, 0.0, 0.0, 0.0, 0.0, np.array([24]), np.ones(1), tilted=True, crashes=True),
+        Family(0.2, -0.1, -0.6, 0.05, 0.3, np.array([9]), np.ones(1), crashes=True),
+        Family(-0.2, 0.1, 0.4, -0.1, 0.2, np.array([20]), np.ones(1), up=True),
+        Family(0.1, 0.0, 0.0, 0.0, 0.0, np.array([24]), np.ones(1), up=True, down=True, crashes=True),
     ),
     LARGE,
     LARGE,
@@ -148,7 +148,7 @@ def test_a_rare_fall_in_two_regimes_has_its_probability(fall: float, quoted: flo
         np.float32,
     )
     firsts = np.arange(0, STEPS // block_of(STEPS), 3)
-    falling = Family(0.0, 0.0, -0.6, 0.0, 0.0, firsts, np.ones(len(firsts)), tilted=False, crashes=True)
+    falling = Family(0.0, 0.0, -0.6, 0.0, 0.0, firsts, np.ones(len(firsts)), crashes=True)
     sampling = sampling_of(Guess((falling,), LARGE, LARGE, 6, LikelierCrashes(0.3, 0.02)), np.dtype(np.float32))
     made = simulate(
         with_regimes(case, law),
@@ -233,7 +233,7 @@ def test_what_is_learned_draws_crashes_where_they_matter(weighted: Sample) -> No
     blocks, kind = STEPS // block_of(STEPS), np.dtype(np.float32)
     assert first_guess(blocks, STEPS, jumps=True).crashes is None
     assert sampling_of(first_guess(blocks, STEPS, jumps=True), kind).components.crashes is None
-    assert [family.crashes for family in first_guess(blocks, STEPS, jumps=True, regimes=True).families].count(True) == 3
+    assert [family.crashes for family in first_guess(blocks, STEPS, jumps=True, regimes=True).families].count(True) == 6
     worst = weighted.weights * (weighted.values["distance"] > np.quantile(weighted.values["distance"], 0.95))
     after = learned(GUESS, EVERY_KIND, weighted.drawn, worst, block_of(STEPS))
     assert after.crashes is not None

@@ -41,8 +41,13 @@ def linear(*weights: float) -> Callable[[np.ndarray], Part]:
 
 
 def product_at_least(size: float) -> Callable[[np.ndarray], Part]:
-    """x y >= size, in logarithms as the optimiser does: a curved limit."""
-    return lambda x: (float(np.log(size / (x[0] * x[1]))), -1 / x)
+    """x y >= size, in logarithms as the optimiser does: a curved limit. A step may end in the corner of the box, which has none."""
+
+    def limit(x: np.ndarray) -> Part:
+        inside = np.maximum(x, 1e-3)
+        return float(np.log(size / inside.prod())), -1 / inside
+
+    return limit
 
 
 def sum_of_exponentials(x: np.ndarray) -> Part:

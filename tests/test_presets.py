@@ -122,6 +122,7 @@ def test_what_is_not_simulated_is_said(tmp_path: Path) -> None:
         ("venue.preset=hiperliquid:ETH", "venue.preset", "the nearest names are hyperliquid:ETH"),
         ("venue.preset=hyperliquid:PEPE", "venue.preset", "Hyperliquid has hyperliquid:BTC"),
         ("venue.preset=../mine.toml", "venue.preset", "no preset"),
+        ("venue.preset=theirs.toml:ETH", "venue.preset", "there is no such venue file"),
         ("venue.preset=7", "venue.preset", "expected a name in quotes"),
         ("policy.initial_ratio=3", "policy.initial_ratio", "maintenance is half of the initial margin"),
         ("policy.penalty_bps={free=true}", "policy.penalty_bps", "cannot be free: a position closed on the book"),

@@ -17,7 +17,9 @@ from calibrate.assemble import assemble
 from calibrate.certify import certify
 from calibrate.errors import UserError
 from calibrate.evidence import verify
+from calibrate.export.native import Basis
 from calibrate.job import LoadedJob, load_job
+from calibrate.presets import load_preset
 from calibrate.progress import Silent
 from calibrate.proposal import Export, changes, export
 from calibrate.run_folder import toml_text, write_json, write_text
@@ -108,6 +110,8 @@ def test_the_memo_tells_what_why_and_on_what_grounds(hyperliquid: tuple[Path, Ex
         "| `tiers.0.max_leverage` | 25 | 16 |",
         f"Highest leverage goes from 18.2{TIMES} to 21.3{TIMES}",  # of the made-up metrics
         "8,000 paths",
+        "The least initial margin, plus what liquidated users pay, that keeps the limits (insolvency probability at most",
+        "- Simulated: prices of ",
         "Not simulated: tiers: every position",
         "`margin_table.json`",
         "hyperliquid.gitbook.io",
@@ -167,6 +171,7 @@ def test_every_step_has_its_payload_and_the_memo_says_which_is_not_certified(ste
     assert (last["ltv"], last["liqThreshold"]) == ("9400", "9700")
     assert last["liqBonus"] == str(2**256 - 1 - 42)
     text = (found.folder / "memo.md").read_text()
+    assert "| `ltv_bps` | 96 % (9,600) | 94 % (9,400) |" in text
     assert "in 4 steps; **not every set on the way is certified**" in text
     assert "| 2 | 3 | `ltv_bps` 9,550 to 9,500, `liquidation_threshold_bps` 9,775 to 9,750 | no |" in text
 
@@ -221,3 +226,25 @@ def test_changes_of_a_table_are_told_row_by_row(tmp_path: Path) -> None:
     after = before.moved_to({"base_margin_bps": 500.0})
     assert [row["field"] for row in changes(before, after)] == ["tiers.0.max_leverage", "tiers.1.max_leverage"]
     assert changes(before, before) == []
+
+
+def test_a_bracket_is_called_as_the_exchange_and_the_job_call_it() -> None:
+    before = load_preset("binance:BTC", Path(), "", {"bracket": 5}).native
+    after = before.moved_to(before.policy() | {"base_margin_bps": 220.0})
+    assert [(row["field"], row["before"], row["after"]) for row in changes(before, after)] == [
+        ("brackets.5.initial_leverage", 25, 22),
+        ("brackets.5.maint_margin_ratio_bps", 200, 220),
+    ]
+    rows = after.proposal(before, Basis("", "", 1.0))["leverage_brackets.json"][0]["brackets"]
+    assert [row["bracket"] for row in rows if row["initialLeverage"] == 22] == [5]
+
+
+def test_a_proposals_summary_is_for_people(tmp_path: Path) -> None:
+    presets = ("venue.preset=dydx-v4:large-cap", "policy.base_margin_bps={free = true}")
+    run, _ = run_folder(tmp_path, *presets, "constraints.insolvency_probability=0.9", base_margin_bps=240.0)
+    found = exported(run)
+    assert found.folder is not None
+    summary = json.loads((found.folder / "proposal.json").read_text())["summary"]
+    assert summary.startswith(
+        "Certified by simulation: insolvency probability at most 0.9, over 1 day at an open interest of "
+    )

@@ -138,7 +138,7 @@ def test_metrics_have_errors_in_per_cent_and_dollars(certified: Path) -> None:
 
 def test_assumptions_and_sources_are_named(certified: Path) -> None:
     text = words(certified)
-    assert "The assumption that matters most is the volatility level" in text
+    assert "Of these assumptions the volatility level matters most" in text
     assert "Not covered:" in text
     for source in ("Glasserman", "Kou", "Broadie", "Clopper", "1811.05230", "Salmon"):
         assert source in text
@@ -239,7 +239,7 @@ def test_the_limits_have_their_price(certified: Path) -> None:
         < text.index("Here is what could be gained")
         < text.index("More leverage for users")
     )
-    assert text.count("Tolerating twice as much on all limits at once would buy 2.1") == 2
+    assert text.count("Tolerating twice as much on all limits at once would raise leverage by 2.1") == 2
     assert "Insolvency probability, limit 0.1 %: binds. If it alone were 10 % higher" in text
     assert "Bad debt, mean of the worst 1 %, limit 0.5 %: does not bind." in text
 

@@ -63,6 +63,17 @@ def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     assert json.loads(out) == [str(tmp_path), 7.0, False]
 
 
+@pytest.mark.parametrize("features", ["fma avx2", "avx2 avx512f avx512vl"])
+def test_vectors_are_as_wide_as_the_processor_has_them_unless_the_user_says_otherwise(
+    features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "processor", lambda: f"flags\t\t: {features}\nmodel name\t: any")
+    wide = ["--xla_cpu_prefer_vector_width=512"] if "avx512f" in features else []
+    assert runtime.with_own_flags("").split() == ["--xla_cpu_multi_thread_eigen=false", *wide]
+    own = "--xla_dump_to=x --xla_cpu_prefer_vector_width=128 --xla_cpu_multi_thread_eigen=true"
+    assert runtime.with_own_flags(own) == own
+
+
 def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     out, err = answered(SETTINGS, XDG_CACHE_HOME=str(tmp_path / "file"))

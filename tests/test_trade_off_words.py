@@ -24,7 +24,7 @@ def standing(**changes: Any) -> dict[str, Any]:
 
 def test_the_terminal_says_it_in_a_line() -> None:
     assert standing_briefly(ABOVE) == (
-        f"incumbent against the frontier: at its insolvency probability 7.50{TIMES} ± 0.10{TIMES} more leverage "
+        "incumbent against the frontier: at its insolvency probability a leverage higher by 7.50 ± 0.10 "
         "(users pay 0.025 % ± 0.002 %, not 0.0340 % ± 0.0010 %), at its leverage a probability 22.0 ± 1.4 times lower"
     )
 
@@ -33,7 +33,7 @@ def test_the_report_says_it_in_sentences() -> None:
     assert standing_at_length("The policy in force today", ABOVE) == (
         f"The policy in force today offers a leverage of 18.20{TIMES} ± 0.02{TIMES} "
         "at an insolvency probability of 0.460 % ± 0.011 %. "
-        f"At that probability the frontier offers 7.50{TIMES} ± 0.10{TIMES} more leverage, and users who are liquidated pay "
+        f"At that probability the frontier offers a leverage higher by 7.50 ± 0.10, and users who are liquidated pay "
         "0.025 % ± 0.002 % of open interest instead of 0.0340 % ± 0.0010 %. "
         "At that leverage the frontier's probability is 22.0 ± 1.4 times lower. "
         "A point of the frontier beats it on both counts, by more than the error bars."
@@ -44,7 +44,7 @@ def test_the_report_says_it_in_sentences() -> None:
 @pytest.mark.parametrize("say", [standing_briefly, lambda entry: standing_at_length("x", entry)])
 def test_a_policy_ahead_of_the_curve_is_said_to_be(say: Any) -> None:
     said = say(standing(more_leverage=estimate(-2.0, 0.1), times_safer=estimate(0.5, 0.05)))
-    assert f"2.00{TIMES} ± 0.10{TIMES} less leverage" in said
+    assert "a leverage lower by 2.00 ± 0.10" in said
     assert "2.0 ± 0.2 times higher" in said  # a relative error of a tenth, either way round
     assert "within the error" not in said
 
@@ -52,7 +52,7 @@ def test_a_policy_ahead_of_the_curve_is_said_to_be(say: Any) -> None:
 @pytest.mark.parametrize("say", [standing_briefly, lambda entry: standing_at_length("x", entry)])
 def test_what_the_error_hides_is_said_to_be_hidden(say: Any) -> None:
     said = say(CLOSE)
-    assert f"0.08{TIMES} ± 0.12{TIMES} less leverage (within the error)" in said
+    assert "a leverage lower by 0.08 ± 0.12 (within the error)" in said
     assert "1.04 ± 0.07 times higher (within the error)" in said
     assert "within the error" not in say(ABOVE)
 
@@ -61,7 +61,7 @@ def test_what_the_error_hides_is_said_to_be_hidden(say: Any) -> None:
 def test_beyond_the_sweep_nothing_is_claimed(gap: str) -> None:
     for said in (standing_briefly(standing(**{gap: None})), standing_at_length("x", standing(**{gap: None}))):
         assert said.count("beyond the sweep") == 1
-        assert ("more leverage" in said) == (gap != "more_leverage")
+        assert ("leverage higher" in said) == (gap != "more_leverage")
         assert ("times lower" in said) == (gap != "times_safer")
 
 

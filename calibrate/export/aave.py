@@ -14,6 +14,7 @@ from calibrate.export.lending import BPS, WHOLE, bps_left, equity_over_margin, l
 from calibrate.export.native import Basis, Native, Rule, decimal, percent, same, whole
 
 KEEP_CURRENT = 2**256 - 1 - 42
+KEEP_CURRENT_STRING = "KEEP_CURRENT_STRING"
 # Constants of v3's `LiquidationLogic.sol`: half of the debt at a time, all of it below this health. No less than so many USD of
 # debt or collateral may be left (v3 and v4).
 _CLOSE_FACTOR, _ALL_BELOW = Fraction(1, 2), Fraction(95, 100)
@@ -21,9 +22,10 @@ _LEAST_LEFT_USD = 1_000
 
 
 class Reserve(Native):
-    """Basis points; the liquidation bonus includes its 100 % (10,500 is 5 %). `emode_category` is 0 for the reserve itself."""
+    """Basis points; the liquidation bonus includes its 100 % (10,500 is 5 %). `emode_category` is 0 for the reserve itself; the
+    protocol's fee of an e-mode is that of its collateral, which stays."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
 
     asset: str
     emode_category: int = Field(default=0, ge=0, le=255)
@@ -31,6 +33,13 @@ class Reserve(Native):
     liquidation_threshold_bps: int = Field(gt=0, lt=WHOLE)
     liquidation_bonus_bps: int = Field(ge=0, lt=2**16)
     liquidation_protocol_fee_bps: int = Field(ge=0, lt=WHOLE)
+
+    @property
+    def not_free(self) -> dict[str, str]:
+        fee = (
+            "an e-mode has no fee of its own; give its collateral's as `liquidation_protocol_fee_bps` in [venue.native]"
+        )
+        return super().not_free | ({"keeper_share": fee} if self.emode_category else {})
 
     def rules(self) -> Iterator[Rule]:
         ltv, threshold, bonus = self.ltv_bps, self.liquidation_threshold_bps, self.liquidation_bonus_bps
@@ -67,13 +76,21 @@ class Reserve(Native):
             "liqThreshold": (self.liquidation_threshold_bps, before.liquidation_threshold_bps),
             "liqBonus": (self.liquidation_bonus_bps - WHOLE, before.liquidation_bonus_bps - WHOLE),
         }
-        if self.emode_category == 0:
-            fees = self.liquidation_protocol_fee_bps, before.liquidation_protocol_fee_bps
-            values["liqProtocolFee"] = fees
-        written = {key: str(KEEP_CURRENT if now == was else now) for key, (now, was) in values.items()}
+        kept = str(KEEP_CURRENT)
+        written = {key: kept if now == was else str(now) for key, (now, was) in values.items()}
         if self.emode_category:
-            return {"config_engine.json": {"EModeCategoryUpdate": {"eModeCategory": self.emode_category, **written}}}
-        return {"config_engine.json": {"CollateralUpdate": {"asset": self.asset, **written}}}
+            stays = {"label": KEEP_CURRENT_STRING, "isolated": kept}
+            update = {"eModeCategory": self.emode_category, **written, **stays}
+            return {"config_engine.json": {"EModeCategoryUpdate": update}}
+        files: dict[str, Any] = {}
+        if self.liquidation_protocol_fee_bps != before.liquidation_protocol_fee_bps:
+            # Apart from the rest, since risk stewards refuse an update that has it (`RiskSteward.sol`, ParamChangeNotAllowed).
+            fee = dict.fromkeys(values, kept) | {"liqProtocolFee": str(self.liquidation_protocol_fee_bps)}
+            files["config_engine_fee.json"] = {"CollateralUpdate": {"asset": self.asset, **fee}}
+        if set(written.values()) != {kept}:
+            update = {"asset": self.asset, **written, "liqProtocolFee": kept}
+            files["config_engine.json"] = {"CollateralUpdate": update}
+        return files
 
     def worked(self) -> list[tuple[str, str]]:
         threshold = self.liquidation_threshold_bps * BPS
@@ -106,7 +123,7 @@ class Spoke(Native):
     its 100 %, is the largest, which is paid from `health_for_max_bonus_bps` on down; at a health of 1 the part
     `liquidation_bonus_factor_bps` of it is."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "the collateral factor limits borrowing and liquidation alike; leave this at 1",
         "keeper_share": "set by the venue's own fee; leave this at 1",

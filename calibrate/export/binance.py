@@ -29,11 +29,12 @@ class Bracket(Section):
 class BracketTable(Native):
     """`bracket` is the one, counted from 1, at whose margin every position is simulated."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "the liquidation fee is no part of the table; set `liquidation_fee_ppm` in [venue.native]",
         "keeper_share": "the liquidation fee goes to the insurance fund whole",
     }
+    first_row: ClassVar[int] = 1
 
     symbol: str
     bracket: int = Field(default=1, ge=1)
@@ -108,7 +109,7 @@ class BracketTable(Native):
             row = self.brackets[n]
             what = f"bracket {n + 1}: {row.initial_leverage}x up to {row.notional_cap:,} USD"
             shown.append((what, f"{percent(self._rates[n])} less {decimal(cum, 2)}"))
-        size = self.brackets[0].notional_cap * 2
+        size = min(self.brackets[0].notional_cap * 2, self.brackets[-1].notional_cap)
         return [*shown, (f"maintenance of a position of {size:,} USD", decimal(self.maintenance(size), 2))]
 
     # --- formulas of the exchange ---

@@ -20,7 +20,7 @@ _STORED = 10**14  # one basis point of 1e18
 class CollateralAsset(Native):
     """Basis points, as stored. `comet`, `configurator` and `asset` are addresses, or names where they are not known."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "buyers of absorbed collateral get storeFrontPriceFactor of the penalty; it belongs to the whole market",
     }

@@ -18,7 +18,7 @@ class Controller(Native):
     """`a` is the amplification, whose bands are 1 / a wide, and `bands` how many of them a loan takes; discounts are on what a loan
     is worth once its collateral has been converted, in basis points."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "a liquidator takes what the liquidation discount leaves of the collateral",
         "keeper_share": "the liquidator gets all of it; leave this at 1",

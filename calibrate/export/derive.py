@@ -1,7 +1,7 @@
 """Derive (Lyra v2): margin of perpetuals in the standard manager, and the start of its auctions.
 
-Requirements as in `StandardManager.sol` of derivexyz/v2-core, fractions of 1e18; auctions as in `DutchAuction.sol`: what an account
-is worth is offered at a discount that grows.
+Requirements as in `StandardManager.sol` of derivexyz/v2-core, fractions of 1e18; new values are whole millionths. Auctions as in
+`DutchAuction.sol`: what an account is worth is offered at a discount that grows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,17 +11,18 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from calibrate.export.lending import BPS, WHOLE
-from calibrate.export.native import Basis, Native, Rule, kept, percent, policy_of_one_number, share
+from calibrate.export.native import Basis, Native, Rule, percent, policy_of_one_number, same, share, whole
 
 _WAD = 10**18
 _UNIT = Fraction(1, _WAD)
+_MILLIONTH = 10**12
 
 
 class PerpRequirements(Native):
     """`mm_perp_req_e18` and `im_perp_req_e18` of notional. An auction goes from `start_bps` of an account's value to
     `fast_end_bps` within a quarter of an hour; what is taken leaves `buffer_bps` of the requirement above it."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "it is the auction's discount on what an account is worth when it may be liquidated",
         "keeper_share": "the discount goes to whoever takes the account over; leave this at 1",
@@ -48,8 +49,8 @@ class PerpRequirements(Native):
 
     def moved_to(self, policy: Mapping[str, float], *, safely: bool = True) -> Self:
         margin = share(policy["base_margin_bps"])
-        maintenance = kept(margin, self.mm_perp_req_e18, _UNIT, up=safely)
-        initial = kept(margin * Fraction(policy["initial_ratio"]), self.im_perp_req_e18, _UNIT, up=safely)
+        maintenance = _on_grid(margin, self.mm_perp_req_e18, up=safely)
+        initial = _on_grid(margin * Fraction(policy["initial_ratio"]), self.im_perp_req_e18, up=safely)
         return self.but(mm_perp_req_e18=maintenance, im_perp_req_e18=max(initial, maintenance))
 
     def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
@@ -76,3 +77,8 @@ class PerpRequirements(Native):
         margin = value - requirement
         buffered = margin - self.buffer_bps * BPS * requirement
         return min(buffered / (buffered - value * self.start_bps * BPS), Fraction(1))
+
+
+def _on_grid(asked: Fraction, before: int, *, up: bool) -> int:
+    """As before where that is the same, else a whole number of millionths."""
+    return before if same(before * _UNIT, asked) else whole(asked / _UNIT / _MILLIONTH, up=up) * _MILLIONTH

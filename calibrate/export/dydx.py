@@ -38,7 +38,7 @@ class LiquidityTier(Native):
     """Margins in parts per million, amounts in quote quantums (1e-6 USDC). The fields after the caps belong to the whole
     exchange."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "the liquidation fee goes to the insurance fund whole (x/clob, liquidations)",
     }

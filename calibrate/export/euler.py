@@ -17,7 +17,7 @@ from calibrate.export.native import Basis, Native, Rule, decimal, kept, percent
 class VaultCollateral(Native):
     """Basis points; `ramp_duration_s` is how long a lowered liquidation limit takes to come down, chosen with the change."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "the liquidator gets the whole discount; leave this at 1",
     }

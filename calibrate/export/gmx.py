@@ -30,7 +30,7 @@ class MarketFactors(Native):
     """Fractions of 1e30, but `impact_exponent`. `market` is the market token's address, or its name where that is not known;
     `fee_receiver_factor_e30` is the share of the liquidation fee that does not stay in the pool."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "keeper_share": "the fee receiver's share of the liquidation fee is set for the whole exchange",
     }

@@ -29,7 +29,7 @@ class Tier(Section):
 class MarginTable(Native):
     """`tier` is the one, counted from 0, at whose margin every position is simulated. A market of a deployer has a `dex`."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps",)
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps",)
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "maintenance is half of the initial margin at maximum leverage; leave this at 2",
         "penalty_bps": "a position closed on the book pays no liquidation fee; leave this at 0",

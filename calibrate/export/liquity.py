@@ -14,9 +14,9 @@ from calibrate.export.native import Basis, Native, Rule, percent, same, whole
 
 class Branch(Native):
     """Collateral over debt, in basis points with its 100 %: `mcr` of a trove, `ccr` below which the branch borrows no more, `scr`
-    at which it shuts down. Penalties are on debt, without its 100 %."""
+    at which it shuts down. Without their 100 %: `bcr_bps`, what a trove in a batch needs on top of MCR, and penalties on debt."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "debt may be drawn up to the minimum collateral ratio; leave this at 1",
         "keeper_share": "the penalty goes to the Stability Pool whole; leave this at 0",
@@ -26,12 +26,14 @@ class Branch(Native):
     mcr_bps: int
     ccr_bps: int
     scr_bps: int
+    bcr_bps: int
     stability_pool_penalty_bps: int
     redistribution_penalty_bps: int
 
     def rules(self) -> Iterator[Rule]:
         for name, ratio in (("MCR", self.mcr_bps), ("CCR", self.ccr_bps), ("SCR", self.scr_bps)):
             yield Rule(WHOLE < ratio < 2 * WHOLE, f"100 % < {name} < 200 % (found {ratio} bps)")
+        yield Rule(500 <= self.bcr_bps < 5_000, f"5 % <= BCR < 50 % (found {self.bcr_bps} bps)")
         pool, rest = self.stability_pool_penalty_bps, self.redistribution_penalty_bps
         yield Rule(
             500 <= pool <= rest <= 2_000,
@@ -58,6 +60,7 @@ class Branch(Native):
             "MCR": self.mcr_bps,
             "CCR": self.ccr_bps,
             "SCR": self.scr_bps,
+            "BCR": self.bcr_bps,
             "LIQUIDATION_PENALTY_SP": self.stability_pool_penalty_bps,
             "LIQUIDATION_PENALTY_REDISTRIBUTION": self.redistribution_penalty_bps,
         }

@@ -21,7 +21,7 @@ class CollateralType(Native):
     """`mat` is the least collateral over debt, `chop` the penalty on debt without its 100 %; the auction starts at `buf`, falls by
     `cut` every `step` seconds, and starts again after `tail` seconds or below `cusp`. At most `hole` is on auction."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "debt may be drawn up to the liquidation ratio; leave this at 1",
         "keeper_share": "the penalty goes to the surplus buffer whole; leave this at 0",
@@ -74,6 +74,9 @@ class CollateralType(Native):
             value = str((WHOLE + self.chop_bps) * _WAD_OF_BPS)
             files.append({"contract": "MCD_DOG", "what": "chop", "unit": "wad", "value": value})
         calls = [{"call": "file(bytes32,bytes32,uint256)", "ilk": self.ilk, **entry} for entry in files]
+        if self.chop_bps != before.chop_bps:
+            # `chost`, the least that an auction may leave, is dust times chop, and kept by the clipper (`clip.sol`).
+            calls.append({"call": "upchost()", "contract": f"MCD_CLIP_{self.ilk.replace('-', '_')}"})
         mirror = {
             "mat": self.mat_bps,
             "chop": self.chop_bps,

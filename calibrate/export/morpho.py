@@ -20,9 +20,10 @@ MAX_INCENTIVE_FACTOR = 115 * 10**16
 
 
 class Market(Native):
-    """`lltv_bps` is one of `enabled_lltv_bps`. Tokens, oracle and interest model are addresses, or names where not known."""
+    """`lltv_bps` is one of `enabled_lltv_bps`. Tokens, oracle and interest model are addresses, or names where not known;
+    a loan token is worth `loan_token_usd`."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps",)
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps",)
     tied: ClassVar[dict[str, str]] = {
         "initial_ratio": "one loan-to-value limits borrowing and liquidation alike; leave this at 1",
         "penalty_bps": "the liquidation incentive is a function of the loan-to-value; leave it out",
@@ -34,6 +35,7 @@ class Market(Native):
     oracle: str
     irm: str
     loan_token_decimals: int = Field(ge=0, le=36)
+    loan_token_usd: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     lltv_bps: int
     enabled_lltv_bps: Annotated[tuple[int, ...], BeforeValidator(tuple)]
 
@@ -59,9 +61,12 @@ class Market(Native):
         return self.but(lltv_bps=max(below, default=beyond) if safely else min(above, default=beyond))
 
     def proposal(self, before: Self, basis: Basis) -> dict[str, Any]:
-        largest_debt = Fraction(basis.open_interest_usd) * self.lltv_bps * BPS
+        largest_debt = Fraction(basis.open_interest_usd) * self.lltv_bps * BPS / Fraction(self.loan_token_usd)
         cap = int(largest_debt * 10**self.loan_token_decimals)
-        caps = [{"call": "submitCap", "marketParams": self._params(), "newSupplyCap": str(cap)}]
+        caps: list[dict[str, Any]] = [
+            {"call": "submitCap", "marketParams": self._params(), "newSupplyCap": str(cap)},
+            {"call": "acceptCap", "marketParams": self._params()},
+        ]
         if before.lltv_bps != self.lltv_bps:
             caps.append({"call": "submitCap", "marketParams": before._params(), "newSupplyCap": "0"})
         created = {"call": "createMarket", "marketParams": self._params()}

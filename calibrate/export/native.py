@@ -38,11 +38,18 @@ class Basis(NamedTuple):
 
 
 class Native(Section):
-    """A parameter set of one market. `free` are the keys of the policy that it can follow; `tied` says of the venue's others why
-    they are what they are."""
+    """A parameter set of one market. `follows` are the keys of the policy that the venue has numbers for; `tied` says of its others
+    why they are what they are. The rows of its table, where it has one, are counted from `first_row`."""
 
-    free: ClassVar[tuple[str, ...]]
+    follows: ClassVar[tuple[str, ...]]
     tied: ClassVar[dict[str, str]] = {}
+    first_row: ClassVar[int] = 0
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """The keys of the policy that the set can follow."""
+        tied = self.not_free
+        return tuple(key for key in self.follows if key not in tied)
 
     @property
     def not_free(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ class PerpsMarket(Native):
     """Initial margin is `initial_margin_ratio_bps` times size over `skew_scale`, and `minimum_initial_margin_ratio_ppm`;
     maintenance is `maintenance_margin_scalar_ppm` of it. `skew_scale` is in base units, worth `reference_price_usd` each."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio")
     tied: ClassVar[dict[str, str]] = {
         "penalty_bps": "a flagged account loses all its collateral, which is its maintenance margin when it is flagged",
         "keeper_share": "the reward for flagging over what is seized; set `flag_reward_ratio_ppm` in [venue.native]",

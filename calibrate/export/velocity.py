@@ -31,7 +31,7 @@ class PerpMarket(Native):
     `max_spread` (1e-6) is the market maker's, 0 where not known. A base unit is worth `reference_price_usd`, which takes the growth
     of ratios with size into the simulation."""
 
-    free: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
+    follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "initial_ratio", "penalty_bps", "keeper_share")
 
     market_index: int = Field(ge=0, lt=2**16)
     margin_ratio_initial: int = Field(ge=0, lt=2**32)

@@ -35,19 +35,17 @@ class Auction(eqx.Module):
         """How many places there are for offers. On average one starts anew when it is due, those of a place together."""
         return -(-self.longest // self.width)
 
-    @property
-    def rate(self) -> Scalar:
-        """How fast what is asked falls on average, per step."""
-        return (self.multiples[0] - self.multiples[-1]) / max(self.longest - 1, 1)
-
     def place(self, index: Index) -> Index:
         """Where offers go that start at a step."""
         return index // self.width % self.places
 
-    def ages(self, index: Index) -> Int[Array, " place"]:
-        """The steps since the first offers of each place started; after the last of an auction its price stands."""
-        since = index - self.width * jnp.arange(self.places)
-        return jnp.minimum(since % (self.places * self.width), self.longest - 1)
+    def since(self, index: Index) -> Int[Array, " place"]:
+        """The steps since the first that each place's offers may have started at."""
+        return (index - self.width * jnp.arange(self.places)) % (self.places * self.width)
+
+    def over(self, age: Int[Array, "..."]) -> Float[Array, "..."]:
+        """The logarithm of the multiple at an age; after the last of an auction its price stands."""
+        return self.multiples[jnp.clip(age, 0, self.longest - 1)]
 
 
 def stairs(seconds: np.ndarray, *, start: float, fall: float, every_s: float) -> np.ndarray:
