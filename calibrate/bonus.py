@@ -9,22 +9,19 @@ before it are known, so where the two meet is the zero of a rising function.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float
 
 from calibrate.extremes import clipped, larger, smaller
 from calibrate.slices import Slice
 from calibrate.units import CohortPath, PerPath, Scalar
 from calibrate.venue.incentive import HealthBonus
 
-SidePath = Float[Array, "side path"]
+OfSides = tuple[PerPath, PerPath]
 
 
 class BonusLevels(NamedTuple):
     """The penalty in levels of collateral: a rate of notional of `lowest` at `top` and above, of `lowest + rise` at `bottom` and
-    below, and linear in between. A place of 0 is `top`, of 1 `bottom`; above the top lie the places down to -1."""
+    below, and linear in between. A place of 0 is `top`, of 1 `bottom` and below; places above the top are negative."""
 
     top: CohortPath
     bottom: CohortPath
@@ -42,35 +39,25 @@ class BonusLevels(NamedTuple):
         fall = accounts.lacking(ends) - accounts.lacking(falls)
         return fee * accounts.share + deficit - accounts.lacking(meets) + slope * fall
 
-    def average(self, accounts: Slice) -> CohortPath:
-        """The rate of the accounts of each cohort, on average."""
-        some = accounts.share > _NOBODY
-        beyond = (accounts.lacking(self.top) - accounts.lacking(self.bottom)) / self._width
-        return self.lowest + self.rise * clipped(
-            jnp.where(some, beyond, 0.0) / jnp.where(some, accounts.share, 1.0), 0.0, 1.0
-        )
+    def level(self, place: CohortPath) -> CohortPath:
+        """The level of a place."""
+        return self.top - place * self._width
 
-    def level(self, place: CohortPath, highest: CohortPath) -> CohortPath:
-        """The level of a place, where the place -1 is the level `highest`."""
-        down, up = place * (self.top - self.bottom), place * larger(highest - self.top, 0.0)
-        return self.top - jnp.where(place > 0, down, up)
-
-    def place(self, level: CohortPath, highest: CohortPath) -> CohortPath:
+    def place(self, level: CohortPath) -> CohortPath:
         """The other way round."""
-        above = larger(highest - self.top, _NARROWEST)
-        return clipped((self.top - level) / jnp.where(level > self.top, above, self._width), -1.0, 1.0)
+        return smaller((self.top - level) / self._width, 1.0)
 
     def rate(self, place: PerPath) -> PerPath:
         """The penalty of a place."""
-        return self.lowest + self.rise * larger(place, 0.0)
+        return self.lowest + self.rise * clipped(place, 0.0, 1.0)
 
     @property
     def _width(self) -> CohortPath:
         return larger(self.top - self.bottom, _NARROWEST)
 
 
-# Of a cohort, a share that shows in no figure; of collateral, a distance that does not.
-_NOBODY, _NARROWEST = 1e-12, 1e-9
+# Of collateral, a distance that shows in no figure.
+_NARROWEST = 1e-9
 
 
 def bonus_levels(
@@ -82,35 +69,50 @@ def bonus_levels(
     return BonusLevels(top, bottom, lowest, highest - lowest)
 
 
-def last_place(left: Callable[[SidePath], SidePath], first: SidePath) -> SidePath:
-    """The place up to which keepers come, of longs and of shorts: where `left` changes its sign, by how much the penalty of a place
-    lets closes move the price less how far they have by then. It is -1 where all is worth closing, and where nothing is that of
-    the account that would be closed `first`. The rule of false position, after Illinois: every guess is a continuous function
-    of what it is made of."""
-    low, high = -jnp.ones_like(first), lax.stop_gradient(first)
-    at_low, at_high = left(low), left(high)
-    place, was_short = smaller(0 * first, first), None
-    for _ in range(_GUESSES):
-        found = left(place)
-        short = found < 0
-        if was_short is not None:
-            # An end that stays for a second time counts for less, so that it is left behind.
-            at_low, at_high = (
-                jnp.where(short | was_short, at_low, at_low / 2),
-                jnp.where(short & was_short, at_high / 2, at_high),
-            )
-        low, at_low = jnp.where(short, place, low), jnp.where(short, found, at_low)
-        high, at_high = jnp.where(short, high, place), jnp.where(short, at_high, found)
-        place, was_short = low + (high - low) * clipped(-at_low / larger(at_high - at_low, _TINY), 0.0, 1.0), short
-    # Two steps of Newton's from there. The last alone has derivatives: those of the place where `left` is nothing.
-    for _ in range(2):
-        place = lax.stop_gradient(place)
-        rest, slope = jax.jvp(left, (place,), (jnp.ones_like(place),))
-        slope = lax.stop_gradient(slope)
-        steep = slope > _FLAT
-        place = clipped(place - jnp.where(steep, rest / jnp.where(steep, slope, 1.0), 0.0), -1.0, first)
-    return place
+def last_places(spare: Callable[[OfSides], OfSides], low: OfSides, high: OfSides) -> OfSides:
+    """The places up to which keepers come, of longs and of shorts, between a `low` and a `high` one each: where `spare` changes its
+    sign, what may be closed for the penalty of a place less what there is to close by then. It rises with the place. It is taken
+    to run straight between a few places, and then once more between the two that are nearest and the one found. That is a fixed
+    number of operations whose slopes are bounded, so what is found has derivatives along with everything else."""
+    marks = [(low[0] + part * (high[0] - low[0]), low[1] + part * (high[1] - low[1])) for part in _MARKS]
+    found = [spare(mark) for mark in marks]
+    longs, shorts = (_nearest([mark[k] for mark in marks], [rest[k] for rest in found]) for k in (0, 1))
+    middle = longs.crossing(), shorts.crossing()
+    rest = spare(middle)
+    return longs.refined(middle[0], rest[0]), shorts.refined(middle[1], rest[1])
 
 
-_GUESSES = 6
-_TINY, _FLAT = 1e-30, 1e-6
+_MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+class _Bracket(NamedTuple):
+    """Two places between which something that rises changes its sign, and what it is there."""
+
+    low: PerPath
+    at_low: PerPath
+    high: PerPath
+    at_high: PerPath
+
+    def crossing(self) -> PerPath:
+        """Where a straight line between them does."""
+        return self.low + (self.high - self.low) * _part_negative(self.at_low, self.at_high)
+
+    def refined(self, place: PerPath, found: PerPath) -> PerPath:
+        """Where two straight lines do, that meet at a place in between."""
+        before, behind = _part_negative(self.at_low, found), _part_negative(found, self.at_high)
+        return self.low + (place - self.low) * before + (self.high - place) * behind
+
+
+def _nearest(places: list[PerPath], found: list[PerPath]) -> _Bracket:
+    bracket = _Bracket(places[0], found[0], places[1], found[1])
+    for k in range(1, len(places) - 1):
+        further = _Bracket(places[k], found[k], places[k + 1], found[k + 1])
+        bracket = _Bracket(*(jnp.where(found[k] < 0, *both) for both in zip(further, bracket, strict=True)))
+    return bracket
+
+
+def _part_negative(start: PerPath, end: PerPath) -> PerPath:
+    """Of a straight rise the part that is below nothing."""
+    rises = (start < 0) & (end > 0)
+    crossed = -start / jnp.where(rises, end - start, 1.0)
+    return jnp.where(rises, crossed, jnp.where(start < 0, 1.0, 0.0))

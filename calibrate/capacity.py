@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
-from calibrate.bonus import BonusLevels, SidePath, bonus_levels, last_place
+from calibrate.bonus import BonusLevels, OfSides, bonus_levels, last_places
 from calibrate.book import sum_of_rows, worst
 from calibrate.closes import execution_at
+from calibrate.compiled import computed_once
 from calibrate.extremes import larger
 from calibrate.front_state import ClosingNow
 from calibrate.rationing import part_of
@@ -37,26 +39,35 @@ def worth_closing(
 ) -> Worth:
     """Up to which account keepers come, of those between two levels; `asked` is what there is to close of each cohort up to one."""
     if bonus is None:
-        return Worth(reach, _room(now, (now.policy.penalty, now.policy.penalty)))
-    longs, market = now.book.side[:, None] > 0, now.market
-    level = lambda place: bonus.level(jnp.where(longs, place[0], place[1]), reach)  # noqa: E731
-    room = lambda place: _room(now, (bonus.rate(place[0]), bonus.rate(place[1])))  # noqa: E731
+        return Worth(reach, room_now(now, (now.policy.penalty, now.policy.penalty)))
+    longs, mid = now.book.side[:, None] > 0, now.market.mid
+    level = lambda place: bonus.level(jnp.where(longs, place[0], place[1]))  # noqa: E731
+    room = lambda place: room_now(now, (bonus.rate(place[0]), bonus.rate(place[1])))  # noqa: E731
 
-    def left(place: SidePath) -> SidePath:
-        flows = [
-            sign * market.fading + volume * market.mid
-            for sign, volume in zip((1.0, -1.0), now.book.of_sides(asked(level(place))), strict=True)
-        ]
-        moved = now.liquidity.displacement(jnp.stack(flows), market.depth)
-        return larger(jnp.stack(jnp.broadcast_arrays(*room(place))), 0.0) - moved
+    def excess(place: OfSides) -> OfSides:
+        able, there = _able(room(place), now), now.book.of_sides(asked(level(place)))
+        return able[0] - there[0] * mid, able[1] - there[1] * mid
 
-    of_cohorts = bonus.place(lowest, reach)
-    first = jnp.stack([worst(jnp.where(of_side, of_cohorts, -1.0)) for of_side in (longs, ~longs)])
-    place = last_place(left, first)
-    return Worth(level(place), room(place))
+    spare = lambda place: computed_once(lambda: excess(place), reach)  # noqa: E731
+
+    last, first = bonus.place(reach), bonus.place(lowest)
+
+    def found() -> Worth:
+        place = last_places(
+            spare, *zip(*(_outermost(of_side, last, first) for of_side in (longs, ~longs)), strict=True)
+        )
+        return Worth(level(place), room(place))
+
+    return computed_once(found, reach)
 
 
-def _room(now: ClosingNow, penalty: Room) -> Room:
+def _outermost(of_side: Bool[Array, "cohort 1"], last: CohortPath, first: CohortPath) -> tuple[PerPath, PerPath]:
+    """Of the cohorts of a side the smallest of their last places, and the largest of their first."""
+    low = -worst(jnp.where(of_side, -last, -1.0))
+    return low, worst(jnp.where(of_side, first, low))
+
+
+def room_now(now: ClosingNow, penalty: Room) -> Room:
     """By how much closes of longs, and of shorts, may move the price, given the penalties that they yield."""
     venue, market = now.venue, now.market
     ahead = jnp.log(market.mid) - market.oracle
@@ -65,10 +76,11 @@ def _room(now: ClosingNow, penalty: Room) -> Room:
 
 
 def _able(room: Room, now: ClosingNow) -> tuple[PerPath, PerPath]:
-    """What the closes of each side may sell at the market price without moving it further than that."""
+    """What the closes of each side may sell at the market price without moving it further than that; negative where it has moved
+    further already."""
     market = now.market
     able = lambda room: now.liquidity.flow_that_costs(larger(room, 0.0), market.depth)  # noqa: E731
-    return larger(able(room[0]) - market.fading, 0.0), larger(able(room[1]) + market.fading, 0.0)
+    return able(room[0]) - market.fading, able(room[1]) + market.fading
 
 
 def bonus_now(now: ClosingNow) -> BonusLevels | None:
@@ -85,7 +97,7 @@ def affordable_part(asked: CohortPath, room: Room, now: ClosingNow) -> CohortPat
     side, market = now.book.side[:, None], now.market
     volume = now.book.weights * asked * market.mid
     longs, shorts = (
-        part_of(able, sum_of_rows(jnp.where(side == sign, volume, 0.0)))
+        part_of(larger(able, 0.0), sum_of_rows(jnp.where(side == sign, volume, 0.0)))
         for able, sign in zip(_able(room, now), (1.0, -1.0), strict=True)
     )
     part = jnp.where(side > 0, longs, shorts)

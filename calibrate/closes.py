@@ -124,26 +124,26 @@ class Unable(NamedTuple):
 
 def part_closed(
     book: Book,
+    policy: Policy,
     execution: Execution,
     share: CohortPath,
-    owed: CohortPath,
     scale: PerPath | CohortPath,
     *,
     by_side: "LossesBySide | None" = None,
 ) -> Closes:
-    """The same for a share of notional closed of accounts that keep the rest: its loss and penalty come from their collateral.
-    `owed` is the penalty, as a rate of notional, times the share."""
+    """The same for a share of notional closed of accounts that keep the rest: its loss and penalty come from their collateral."""
     price, cover = execution.price, execution.cover
+    fee = policy.penalty * price / scale
     summed = book.over_cohorts
     in_all, nothing = summed(share), jnp.zeros_like(summed(share))
     return Closes(
         share=in_all,
         notional=summed(share * price),
         insolvent_share=nothing,
-        collateral=summed(scale * cover * share + owed * price),
+        collateral=summed(scale * (cover + fee) * share),
         pnl=summed(book.side[:, None] * (price - 1) * share),
         returned=nothing,
-        penalty=summed(owed * price),
+        penalty=summed(scale * fee * share),
         bad_debt=nothing,
         sold=nothing,
         distance=nothing,

@@ -10,15 +10,13 @@ Levels are in units of collateral at the reference requirement (see `book.py`); 
 """
 
 import operator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from calibrate.auctions import auction_off
-from calibrate.bonus import BonusLevels
 from calibrate.book import Below, Book, Closed, level_holding, riskiest, share_below, worst
-from calibrate.capacity import Room, affordable_part, bonus_now, worth_closing
+from calibrate.capacity import Room, affordable_part, bonus_now, room_now, worth_closing
 from calibrate.closes import (
     Closes,
     Execution,
@@ -35,11 +33,9 @@ from calibrate.front_state import Called, ClosingNow, FrontState, MarketNow, acc
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
-from calibrate.slices import slice_of, up_to
+from calibrate.slices import up_to
 from calibrate.touched import (
     LEAST_WIDTH,
-    Band,
-    Parted,
     Touched,
     after,
     band_of,
@@ -52,7 +48,7 @@ from calibrate.touched import (
 from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
-from calibrate.venue.close import Progress, Terms
+from calibrate.venue.close import Terms
 
 
 def step_fronts(
@@ -148,101 +144,42 @@ def _close_in_part(
     state: FrontState, target: CohortPath, reach: CohortPath, now: ClosingNow
 ) -> tuple[Closed, Closes, Touched]:
     """Accounts that are reached lose what the close rule says at the price before these closes."""
-    book, venue, policy, scale = now.book, now.venue, now.policy, now.scale
-    rule, touched, bonus = venue.close, state.touched, bonus_now(now)
+    book, venue, policy, scale, required = now.book, now.venue, now.policy, now.scale, now.required
+    rule, touched = venue.close, state.touched
     assert rule is not None
     assert isinstance(touched, Touched)
-    band = computed_once(lambda: band_of(touched.ready, LEAST_WIDTH * now.required / scale), reach)
+    terms = computed_once(lambda: _terms(now, _before(now)), reach)
+    reached = computed_once(lambda: below(band_of(touched.ready, LEAST_WIDTH * required / scale), target), reach)
     progress = computed_once(lambda: progress_of(touched.ready), reach)
-    lowest_left = jnp.where(band.height > 0, smaller(state.closed_level, band.low), state.closed_level)
-
-    def touch(level: CohortPath) -> _Touch:
-        reached = computed_once(lambda: below(band, smaller(target, level)), reach)
-        return _touch(state, clipped(level, state.closed_level, reach), reached, progress, bonus, now)
-
-    part = jnp.ones_like(reach)
-    if venue.unlimited_keepers:
-        found = touch(reach)
-    else:
-        worth = worth_closing(bonus, lowest_left, reach, lambda level: touch(level).closed, now)
-        found = touch(worth.level)
-        part = computed_once(lambda: affordable_part(found.closed, worth.room, now), reach)
-        found = _only(part, found, state, bonus, now)
-
-    moved, reached, (fresh, again), rates = found
-    sold = book.over_cohorts(book.side[:, None] * found.closed) * now.market.mid
-    execution = computed_once(lambda: _execution(now, sold), reach)
-    by_side = losses_by_side(book, venue, now.market.oracle, scale)
-    in_full = [
-        account_for(book, policy, execution, one.in_full, scale, bonus=bonus, by_side=by_side) for one in (fresh, again)
-    ]
-    owed = rates[0] * fresh.in_part + rates[1] * again.in_part
-    in_part = part_closed(book, execution, fresh.in_part + again.in_part, owed, scale, by_side=by_side)
-    distance = smaller(target, execution.cover) - lowest_left
-    closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
-    settled = _terms(now, execution, rates[0]), _terms(now, execution, rates[1])
-    after_it = after(touched, rule, now.step, settled, (fresh, again), reached, part, state.closed.share)
-    return moved, closes, after_it
-
-
-class _Touch(NamedTuple):
-    """What a close in parts does when keepers come up to some level: how far the front moves, which part of the band of touched
-    accounts they reach, what is closed of the accounts that they find untouched and of those in that band, and at which
-    penalties, as rates of notional."""
-
-    moved: Closed
-    reached: Band
-    parted: tuple[Parted, Parted]
-    rates: tuple[Scalar | CohortPath, Scalar | CohortPath]
-
-    @property
-    def closed(self) -> CohortPath:
-        return self.parted[0].closed + self.parted[1].closed
-
-
-def _touch(
-    state: FrontState, reach: CohortPath, reached: Band, progress: Progress, bonus: BonusLevels | None, now: ClosingNow
-) -> _Touch:
-    """Close in part whom keepers reach: the untouched accounts below `reach`, and those of the band."""
-    book, rule = now.book, now.venue.close
-    assert rule is not None
+    again = parted_band(rule, terms, progress, reached)
     moved = Closed(
         state.closed_level, state.closed, reach, riskiest(book.density, share_below(book.density, reach), reach)
     )
-    rates = _rates(bonus, moved, reached, now)
-    terms = [_terms_before(now, rate, reach) for rate in rates]
-    fresh, again = parted_book(book, rule, terms[0], moved), parted_band(rule, terms[1], progress, reached)
-    return _Touch(moved, reached, (fresh, again), rates)
+    fresh = parted_book(book, rule, terms, moved)
+    part = jnp.ones_like(reach)
+    if not venue.unlimited_keepers:
+        room = room_now(now, (policy.penalty, policy.penalty))
+        part = computed_once(lambda: affordable_part(fresh.closed + again.closed, room, now), reach)
+        share = state.closed.share + part * (moved.below_high.share - state.closed.share)
+        level = jnp.where(part < 1, level_holding(book.density, share), reach)
+        moved = moved._replace(high=level, below_high=riskiest(book.density, share, level))
+        fresh, again = parted_book(book, rule, terms, moved), only(part, again)
+
+    sold = book.over_cohorts(book.side[:, None] * (fresh.closed + again.closed)) * now.market.mid
+    execution = computed_once(lambda: _execution(now, sold), reach)
+    by_side = losses_by_side(book, venue, now.market.oracle, scale)
+    in_full = [account_for(book, policy, execution, one.in_full, scale, by_side=by_side) for one in (fresh, again)]
+    in_part = part_closed(book, policy, execution, fresh.in_part + again.in_part, scale, by_side=by_side)
+    lowest_left = jnp.where(reached.height > 0, smaller(state.closed_level, reached.low), state.closed_level)
+    distance = smaller(target, execution.cover) - lowest_left
+    closes = jax.tree.map(lambda *parts: sum(parts), *in_full, in_part)._replace(sold=sold, distance=worst(distance))
+    settled = _terms(now, execution)
+    return moved, closes, after(touched, rule, now.step, settled, fresh, again, reached, part, state.closed.share)
 
 
-def _rates(
-    bonus: BonusLevels | None, moved: Closed, reached: Band, now: ClosingNow
-) -> tuple[Scalar | CohortPath, Scalar | CohortPath]:
-    """Penalties of the accounts that are closed in part: of each cohort their average, where health decides."""
-    if bonus is None:
-        return now.policy.penalty, now.policy.penalty
-    return bonus.average(slice_of(now.book, moved)), bonus.average(reached.slice())
-
-
-def _only(part: CohortPath, found: _Touch, state: FrontState, bonus: BonusLevels | None, now: ClosingNow) -> _Touch:
-    """The same where keepers close no more than a part of each cohort: of untouched accounts the riskiest."""
-    book, high = now.book, found.moved
-    share = state.closed.share + part * (high.below_high.share - state.closed.share)
-    level = jnp.where(part < 1, level_holding(book.density, share), high.high)
-    moved = high._replace(high=level, below_high=riskiest(book.density, share, level))
-    rates = (_rates(bonus, moved, found.reached, now)[0], found.rates[1])
-    assert now.venue.close is not None
-    fresh = parted_book(book, now.venue.close, _terms_before(now, rates[0], level), moved)
-    return found._replace(moved=moved, parted=(fresh, only(part, found.parted[1])), rates=rates)
-
-
-def _terms_before(now: ClosingNow, rate: Scalar | CohortPath, sample: CohortPath) -> Terms:
-    return computed_once(lambda: _terms(now, _before(now), rate), sample)
-
-
-def _terms(now: ClosingNow, execution: Execution, rate: Scalar | CohortPath) -> Terms:
+def _terms(now: ClosingNow, execution: Execution) -> Terms:
     price = execution.price / now.scale
-    return Terms(execution.cover, rate * price, now.required * price, price, execution.price)
+    return Terms(execution.cover, now.policy.penalty * price, now.required * price, price, execution.price)
 
 
 def _execution(now: ClosingNow, sold: PerPath) -> Execution:

@@ -258,6 +258,7 @@ class VenueRules(Section):
         bounds = [tier.from_usd for tier in self.tiers or []]
         factors = [tier.factor for tier in self.tiers or []]
         rising = bounds == sorted(set(bounds)) and factors == sorted(factors)
+        bonus = self.incentive is not None and self.incentive.bonus is not None
         for_profit = self.incentive is not None and (self.incentive != IncentiveSection(bonus=self.incentive.bonus))
         auction = self.auction is not None
         ranked = self.backstop is not None and self.backstop.deleveraging_order == "most-leveraged"
@@ -293,6 +294,7 @@ class VenueRules(Section):
                 self.close is not None and self.margin_calls is not None,
                 "a `close` in parts cannot be combined with `margin_calls`",
             ),
+            (self.close is not None and bonus, "a `close` in parts cannot be combined with `incentive.bonus`"),
             (
                 self.close_cap is not None and self.keepers == "unlimited",
                 'a `close_cap` limits keepers; it needs keepers = "for-profit"',

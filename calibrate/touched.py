@@ -206,16 +206,16 @@ def after(
     touched: Touched,
     rule: PartialClose,
     index: Index,
-    settled: tuple[Terms, Terms],
-    parted: tuple[Parted, Parted],
+    settled: Terms,
+    fresh: Parted,
+    again: Parted,
     reached: Band,
     part: CohortPath | Scalar,
     first: CohortPath,
 ) -> Touched:
-    """The aggregate after a step in which accounts were touched for the first time and `part` of those in the band `reached`
-    once more (`parted`), at the terms that closes of either were settled at; `first` is the share that had been
+    """The aggregate after a step in which accounts were touched for the first time (`fresh`) and `part` of those in the band
+    `reached` once more (`again`), at the terms that closes were settled at; `first` is the share that had been
     touched before."""
-    fresh, again = parted
     gone = reached.slice()
     middle, width = (reached.low + reached.high) / 2, reached.high - reached.low
     before = touched.ready
@@ -231,8 +231,8 @@ def after(
     progress, rank = progress_of(before), _mean(before, before.rank)
     place = first + fresh.in_full.share + fresh.others.share / 2
     arriving = _sum(
-        computed_once(lambda: _remaining(fresh, settled[0], rule, UNTOUCHED, place), share),
-        computed_once(lambda: _remaining(again, settled[1], rule, progress, rank), share),
+        computed_once(lambda: _remaining(fresh, settled, rule, UNTOUCHED, place), share),
+        computed_once(lambda: _remaining(again, settled, rule, progress, rank), share),
     )
     if rule.cooldown is None or touched.resting is None or touched.line is None:
         return Touched(_older(_sum(ready, arriving), 1), None, None)

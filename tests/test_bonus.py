@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_brute_force import BY_HAND, along, assert_outcome, book
 
-from calibrate.bonus import BonusLevels, bonus_levels, last_place
+from calibrate.bonus import BonusLevels, bonus_levels, last_places
 from calibrate.touched import Band
 from calibrate.venue.incentive import HealthBonus
 
@@ -33,49 +33,46 @@ def test_what_accounts_pay_is_the_sum_over_accounts(cover: float) -> None:
     paid = np.minimum(rate * price, np.maximum(collateral - cover, 0.0))
     found = bonus.penalties(accounts, cover * ONE, price * ONE, accounts.lacking(cover * ONE))
     np.testing.assert_allclose(found, 0.3 * paid.mean(), rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(bonus.average(accounts), rate.mean(), rtol=1e-5)
-    np.testing.assert_allclose(bonus.average(Band(ONE, ONE, ONE).slice()), 0.01, rtol=1e-6)
 
 
 def test_places_go_from_the_last_to_pay_the_lowest_to_the_first_to_pay_the_highest() -> None:
-    bonus, highest = levels(0.06, 0.03, 0.01, 0.04), 0.1 * ONE
-    for place, level, rate in (
-        (-1.0, 0.1, 0.01),
-        (-0.5, 0.08, 0.01),
-        (0.0, 0.06, 0.01),
-        (0.5, 0.045, 0.03),
-        (1.0, 0.03, 0.05),
-    ):
-        np.testing.assert_allclose(bonus.level(place * ONE, highest), level, rtol=1e-6)
-        np.testing.assert_allclose(bonus.place(level * ONE, highest), place, atol=1e-6)
+    bonus = levels(0.06, 0.03, 0.01, 0.04)
+    for place, level, rate in ((-1.0, 0.09, 0.01), (0.0, 0.06, 0.01), (0.5, 0.045, 0.03), (1.0, 0.03, 0.05)):
+        np.testing.assert_allclose(bonus.level(place * ONE), level, rtol=1e-6)
+        np.testing.assert_allclose(bonus.place(level * ONE), place, atol=1e-6)
         np.testing.assert_allclose(bonus.rate(place * ONE), rate, rtol=1e-6)
-    np.testing.assert_allclose(bonus.place(0.01 * ONE, highest), 1.0)
-    # Where there is nobody above the top, who has more is there.
-    np.testing.assert_allclose(bonus.place(0.07 * ONE, 0.06 * ONE), -1.0)
+    np.testing.assert_allclose(bonus.place(0.01 * ONE), 1.0)
 
 
-def test_the_last_place_is_where_it_stops_paying() -> None:
-    """Against bisection, for what there is to close with a kink, an impact like the engine's and a penalty that grows evenly."""
+def test_the_last_place_is_near_where_it_stops_paying() -> None:
+    """Against bisection, for what there is to close with a kink, room that grows with the square of the penalty, and gas."""
     rng = np.random.default_rng(11)
     with jax.enable_x64(True):
-        gas, depth, kink, below, above = (jnp.asarray(a) for a in rng.uniform(0.01, 1.0, (5, 2, 500)))
+        gas, depth, kink, below, above = (jnp.asarray(a) for a in rng.uniform(0.01, 1.0, (5, 500)))
 
-        def left(place: jnp.ndarray) -> jnp.ndarray:
+        def spare(place: jnp.ndarray) -> jnp.ndarray:
             asked = jnp.where(place < kink, below * (kink - place) + above * (1 - kink), above * (1 - place))
-            return jnp.maximum(jnp.maximum(place, 0.0) - gas / 3, 0.0) - 0.5 * jnp.sqrt(asked / depth + 0.01) + 0.05
+            return depth * jnp.maximum(jnp.maximum(place, 0.0) - gas / 3, 0.0) ** 2 - asked
 
-        found = last_place(left, jnp.ones_like(gas))
+        both = lambda places: (spare(places[0]), spare(places[1]))  # noqa: E731
         low, high = -jnp.ones_like(gas), jnp.ones_like(gas)
+        found = last_places(both, (low, low), (high, high))
         for _ in range(40):
             middle = (low + high) / 2
-            short = left(middle) < 0
+            short = spare(middle) < 0
             low, high = jnp.where(short, middle, low), jnp.where(short, high, middle)
-    off = np.abs(np.asarray(found - high))
-    assert off.mean() < 2e-3
+    np.testing.assert_array_equal(found[0], found[1])
+    off = np.abs(np.asarray(found[0] - high))
+    assert off.mean() < 1e-2
     assert off.max() < 0.1
-    first = jnp.full((2, 1), 0.4)
-    np.testing.assert_allclose(last_place(jnp.ones_like, first), -1.0)
-    np.testing.assert_allclose(last_place(lambda place: -jnp.ones_like(place), first), first)
+
+
+def test_the_last_place_is_an_end_where_all_pays_or_nothing_does() -> None:
+    low, high = jnp.asarray([0.1, 0.1]), jnp.asarray([0.4, 0.4])
+    rest = jnp.asarray([1.0, -1.0])
+    longs, shorts = last_places(lambda _: (rest, -rest), (low, low), (high, high))
+    np.testing.assert_allclose(longs, [0.1, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(shorts, [0.4, 0.1], rtol=1e-6)
 
 
 # --- whom keepers come for ------------------------------------------------------------------------------------------------
@@ -117,7 +114,7 @@ def rate_at(bonus: HealthBonus, threshold: float, penalty: float, health: float)
     with jax.enable_x64(True):
         made = bonus_levels(bonus, jnp.asarray(penalty), 0.0 * ONE, ONE, jnp.asarray(1 - threshold))
         equity = jnp.full((1, 1), 1 - threshold / health, np.float64)
-        return float(made.average(Band(equity, equity + 1e-9, 1e9 * ONE).slice())[0, 0])
+        return float(made.rate(made.place(equity))[0, 0])
 
 
 @pytest.mark.parametrize("threshold", [0.75, 0.9])
@@ -137,7 +134,7 @@ def test_eulers_discount_is_one_less_health(threshold: float, most: float) -> No
         assert rate_at(bonus, threshold, most, health) == pytest.approx(due, abs=1e-7)
 
 
-def test_the_bonus_of_aave_v4_grows_from_a_part_of_it() -> None:
+def test_a_bonus_may_grow_from_a_part_of_it() -> None:
     """From 80 % of 4 % at a health of 1 to all of it at 0.9; at most (1 - sqrt(0.9)) / (1 + sqrt(0.9)) of the rise too low."""
     with jax.enable_x64(True):
         bonus = HealthBonus(jnp.asarray(1.0), jnp.asarray(0.9), lowest_part=jnp.asarray(0.8), lending=True)

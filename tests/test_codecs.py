@@ -111,17 +111,7 @@ def test_maker_auction_price() -> None:
 
 
 def test_aave_v4_repays_up_to_the_target() -> None:
-    """The bonus is largest at that health; at 0.98 it is 80 % and two fifths of the rest of it."""
-    spoke = Spoke(
-        asset="WETH",
-        collateral_factor_bps=8_000,
-        max_liquidation_bonus_bps=10_500,
-        health_for_max_bonus_bps=9_500,
-        liquidation_bonus_factor_bps=8_000,
-        target_health_bps=10_500,
-    )
-    assert float(spoke.bonus_at(Fraction(98, 100))) == pytest.approx(1 + 0.05 * (0.8 + 0.2 * 0.4))
-    assert float(spoke.bonus_at(Fraction(1, 2))) == 1.05
+    spoke = Spoke(asset="WETH", collateral_factor_bps=8_000, max_liquidation_bonus_bps=10_500, target_health_bps=10_500)
     assert round(float(spoke.repaid_to_target(Fraction(100), Fraction(95, 100))), 2) == 47.62
 
 
@@ -209,8 +199,6 @@ LEGAL: dict[str, st.SearchStrategy[Any]] = {
         asset=CONSTANT("X"),
         collateral_factor_bps=bps(1_000, 9_500),
         max_liquidation_bonus_bps=bps(10_000, 12_000),
-        health_for_max_bonus_bps=bps(1, 9_999),
-        liquidation_bonus_factor_bps=bps(0, 10_000),
         target_health_bps=CONSTANT(10_500),
     ),
     "binance": st.builds(brackets, *BRACKETS),

@@ -54,6 +54,7 @@ MISTAKES = {
     "no such rule": (["venue.close.rule=half"], "venue.close.rule", ["'fraction', 'to-target' or 'to-buffer'", "found 'half'"]),
     "everything at once": ([*FRACTION, "venue.close.fraction=1.0"], "venue.close.fraction", ["less than 1", "found 1.0"]),
     "parts without re-check": ([*FRACTION, "venue.recheck=false"], "venue", ["needs `recheck = true`"]),
+    "parts and bonus": ([*FRACTION, *BONUS], "venue", ["a `close` in parts cannot be combined with `incentive.bonus`"]),
     "bonus to nowhere": (["venue.incentive.bonus.to_health=0.5"], "venue.incentive.bonus", ["one of `highest_bps`"]),
     "bonus from both ends": (
         [*BONUS, "venue.incentive.bonus.highest_bps=300"], "venue.incentive.bonus", ["one of `highest_bps`", "just one"],

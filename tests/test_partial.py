@@ -29,13 +29,6 @@ SLOW = {
     "to a buffer within ten steps": {
         "close": "buffer", "close_buffer": 0.02, "close_initial": 0.1, "close_ramp_steps": 10.0, "unlimited_keepers": True,
     },
-    "to a health of 1.25, penalty from nothing": {
-        "close": "target", "close_target": 1.25, "bonus_lowest_part": 0.0, "bonus_to": 0.2, "gas": 0.002, "allowance": 0.0,
-    },
-    "to a health of 1.25, penalty from nothing, unlimited keepers": {
-        "close": "target", "close_target": 1.25, "bonus_lowest_part": 0.0, "bonus_to": 0.2, "unlimited_keepers": True,
-        "allowance": 0.0,
-    },
     "to a health of 2": {"close": "target", "close_target": 2.0, "full_below": 0.3},
 }  # fmt: skip
 # Largest differences of means allowed, relative to the accounts'. Measured: bad debt within 1.6 %, and 4.5 % with the ramp; what is

@@ -30,7 +30,7 @@ PARTS = {"close": "close", "close_cap": "cap", "incentive": "incentive", "trigge
 # file is missed here.
 RULES = {
     "aave-v3": {"close"},
-    "aave-v4": {"close", "incentive"},
+    "aave-v4": {"close"},
     "binance": {"trigger", "backstop"},
     "bybit": {"trigger", "backstop"},
     "compound-v3": set(),
@@ -100,8 +100,6 @@ def test_aave_v4_closes_up_to_its_target() -> None:
         "asset": "X",
         "collateral_factor_bps": 8_000,
         "max_liquidation_bonus_bps": 10_500,
-        "health_for_max_bonus_bps": 9_000,
-        "liquidation_bonus_factor_bps": 8_000,
         "target_health_bps": 10_500,
     }
     native = load_preset("aave-v4", Path(), "", own).native
@@ -111,11 +109,11 @@ def test_aave_v4_closes_up_to_its_target() -> None:
     equity_left = (equity - closed * penalty) / (1 - closed)
     assert 0.8 / (1 - equity_left) == pytest.approx(1.05)
     # A target of 1 is met by closing nothing; all is closed then, as without the rule.
-    assert "close" not in native.but(target_health_bps=10_000).simulated()
+    assert native.but(target_health_bps=10_000).simulated() == {}
 
 
-def test_bonuses_that_grow_go_by_the_health_of_lending(tmp_path: Path) -> None:
-    """What they come to at a health is in test_bonus.py. An account that pays nothing when its liquidation begins has enough left,
+def test_eulers_discount_goes_by_the_health_of_lending(tmp_path: Path) -> None:
+    """What it comes to at a health is in test_bonus.py. An account that pays nothing when its liquidation begins has enough left,
     however large the largest discount is."""
     euler = job(tmp_path, "euler-v2", "venue.native.liquidation_ltv_bps=9000")
     bonus = assemble(euler).scenario.venue.incentive.bonus
@@ -132,14 +130,6 @@ def test_bonuses_that_grow_go_by_the_health_of_lending(tmp_path: Path) -> None:
         == 1
     )
     assert euler.preset.native.but(max_liquidation_discount_bps=0).simulated() == {}
-
-    aave = job(tmp_path, "aave-v4")
-    bonus = assemble(aave).scenario.venue.incentive.bonus
-    assert (bonus.lending, bonus.rise_per_health, bonus.highest) == (True, None, None)
-    numbers = [float(number) for number in (bonus.from_health, bonus.to_health, bonus.lowest_part)]
-    assert numbers == pytest.approx([1.0, 0.9, 0.8])
-    for constant in ({"liquidation_bonus_factor_bps": 10_000}, {"max_liquidation_bonus_bps": 10_000}):
-        assert "incentive" not in aave.preset.native.but(**constant).simulated()
 
 
 def test_dydx_limits_closes_by_the_widest_fillable_price_and_opening_by_open_interest() -> None:

@@ -120,8 +120,7 @@ class Reserve(Native):
 
 class Spoke(Native):
     """Aave v4: one collateral factor, a bonus that grows as health falls, and liquidations up to a target health. The bonus, with
-    its 100 %, is the largest, which is paid from `health_for_max_bonus_bps` on down; at a health of 1 the part
-    `liquidation_bonus_factor_bps` of it is."""
+    its 100 %, is the largest; the simulation pays it from the start."""
 
     follows: ClassVar[tuple[str, ...]] = ("base_margin_bps", "penalty_bps")
     tied: ClassVar[dict[str, str]] = {
@@ -132,8 +131,6 @@ class Spoke(Native):
     asset: str
     collateral_factor_bps: int = Field(gt=0, lt=WHOLE)
     max_liquidation_bonus_bps: int = Field(ge=WHOLE, lt=2**16)
-    health_for_max_bonus_bps: int = Field(gt=0, lt=WHOLE)
-    liquidation_bonus_factor_bps: int = Field(ge=0, le=WHOLE)
     target_health_bps: int = Field(ge=WHOLE)
 
     def rules(self) -> Iterator[Rule]:
@@ -159,44 +156,24 @@ class Spoke(Native):
         values = {
             "collateralFactor": self.collateral_factor_bps,
             "maxLiquidationBonus": self.max_liquidation_bonus_bps,
-            "healthFactorForMaxBonus": self.health_for_max_bonus_bps,
-            "liquidationBonusFactor": self.liquidation_bonus_factor_bps,
             "targetHealthFactor": self.target_health_bps,
         }
         return {"spoke_values.json": {"asset": self.asset, "bps": values}}
 
     def worked(self) -> list[tuple[str, str]]:
         repaid = self.repaid_to_target(Fraction(100), Fraction(95, 100))
-        return [
-            ("bonus at health 0.95", percent(self.bonus_at(Fraction(95, 100)) - 1)),
-            ("of 100 of debt at health 0.95, repaid to reach the target", decimal(repaid, 2)),
-        ]
+        return [("of 100 of debt at health 0.95, repaid to reach the target", decimal(repaid, 2))]
 
     def simulated(self) -> dict[str, Any]:
         factor, target = self.collateral_factor_bps * BPS, self.target_health_bps * BPS
         health = equity_over_margin(factor, target)
-        found: dict[str, Any] = {}
-        if health > 1:
-            dust = float(_LEAST_LEFT_USD / factor)
-            found["close"] = {"rule": "to-target", "target_health": min(health, 100.0), "dust_usd": dust}
-        if self.liquidation_bonus_factor_bps < WHOLE and self.max_liquidation_bonus_bps > WHOLE:
-            bonus = {
-                "lowest_part": float(self.liquidation_bonus_factor_bps * BPS),
-                "health": "lending",
-                "to_health": float(self.health_for_max_bonus_bps * BPS),
-            }
-            found["incentive"] = {"bonus": bonus}
-        return found
-
-    def bonus_at(self, health: Fraction) -> Fraction:
-        """The bonus with its 100 % (v4 `LiquidationLogic.sol`)."""
-        most = self.max_liquidation_bonus_bps * BPS
-        least = 1 + (most - 1) * self.liquidation_bonus_factor_bps * BPS
-        reached = (1 - health) / (1 - self.health_for_max_bonus_bps * BPS)
-        return least + (most - least) * min(max(reached, Fraction(0)), Fraction(1))
+        if health <= 1:
+            return {}
+        dust = float(_LEAST_LEFT_USD / factor)
+        return {"close": {"rule": "to-target", "target_health": min(health, 100.0), "dust_usd": dust}}
 
     def repaid_to_target(self, debt: Fraction, health: Fraction) -> Fraction:
-        """Debt that a liquidation repays so that health comes to its target (v4 `LiquidationLogic.sol`)."""
+        """Debt that a liquidation repays so that health comes to its target (v4 `LiquidationLogic.sol`), at the largest bonus."""
         target = self.target_health_bps * BPS
-        seized = self.bonus_at(health) * self.collateral_factor_bps * BPS
+        seized = self.max_liquidation_bonus_bps * BPS * self.collateral_factor_bps * BPS
         return debt * (target - health) / (target - seized)
