@@ -103,7 +103,8 @@ def _evidence(content: dict[str, Any]) -> str:
         f"against its upper limit at {100 * last['confidence']:g} % confidence, at an open interest of "
         f"${content['open_interest_usd']:,.0f}."
     )
-    return f"{said}\n\n{_table(heads, rows)}"
+    warned = "".join(f"\n\n**{sentence(text)}**" for text in content["warnings"])
+    return f"{said}\n\n{_table(heads, rows)}{warned}"
 
 
 def _steps(content: dict[str, Any]) -> str:

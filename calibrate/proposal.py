@@ -15,10 +15,9 @@ from calibrate.errors import Problem, UserError
 from calibrate.evidence import recorded_job
 from calibrate.export.native import Basis, Native, same
 from calibrate.export.steps import NoLegalWay, in_steps
-from calibrate.job import LoadedJob
+from calibrate.job import Job, LoadedJob, VenueSection
 from calibrate.job_market import MarketSection
 from calibrate.memo import memo
-from calibrate.optimise import Problem as Calibration
 from calibrate.pipeline import problem_of, read_policy
 from calibrate.presets import Preset
 from calibrate.progress import Listener
@@ -26,6 +25,7 @@ from calibrate.recommend import ATTEMPTS
 from calibrate.recorded import recorded_certificate
 from calibrate.run_folder import new_folder, read_json, write_json, write_text
 from calibrate.shocks import derived_seed
+from calibrate.toxic import toxic_note
 from calibrate.venue_rules import incumbent_of, settled
 from calibrate.wording import horizon, lower, metric_name
 
@@ -71,15 +71,13 @@ def export(
         raise UserError([Problem(str(folder), "exists already; choose another --output")])
 
     assembled = assemble(loaded)
-    problem = problem_of(loaded, assembled)
     # Checks the file; what is proposed is worked out from its exact figures.
     read_policy(run / "recommended.json", loaded, assembled)
     values = {key: float(entry["value"]) for key, entry in recommended["policy"].items()}
     before = incumbent_of(preset, loaded.job.policy)
     states = _way(before, values, preset, run, at_once=at_once)
     steps = [
-        _step(state, values, number, len(states), loaded, assembled, problem, run, listener)
-        for number, state in enumerate(states, start=1)
+        _step(state, values, number, len(states), loaded, run, listener) for number, state in enumerate(states, start=1)
     ]
     content = _content(preset, before, steps, loaded, assembled)
     if not steps[-1].certified:
@@ -125,17 +123,19 @@ def _step(
     number: int,
     count: int,
     loaded: LoadedJob,
-    assembled: Assembled,
-    problem: Calibration,
     run: Path,
     listener: Listener,
 ) -> Step:
-    """Certify a set. Where it is the run's own policy, the run's certificate is made again; else it gets paths of its own."""
+    """Certify a set under its own rules. Where it is the run's own policy under the run's rules, the run's certificate is made
+    again; else it gets paths of its own."""
+    there = under_its_rules(state, loaded)
+    assembled = assemble(there)
+    problem = problem_of(there, assembled)
     policy = values | state.policy()
     parameters = assembled.incumbent._replace(policy=policy_of(policy, assembled.scenario.dtype))
     simulation = loaded.job.simulation
     seed, first, last = derived_seed(simulation.seed, "export", number), 1, ATTEMPTS
-    if all(same(Fraction(policy[key]), Fraction(value)) for key, value in values.items()):
+    if there is loaded and all(same(Fraction(policy[key]), Fraction(value)) for key, value in values.items()):
         attempt = recorded_certificate(run / "recommended.json")["attempts"]
         seed, first, last = simulation.seed, attempt, attempt
     listener.note(f"step {number} of {count}" if count > 1 else "certifying the set as rounded")
@@ -153,6 +153,24 @@ def _step(
         if certificate.granted or any(h.estimate.value > h.limit for h in certificate.holdings):
             break
     return Step(state, policy, certificate)
+
+
+def under_its_rules(state: Native, loaded: LoadedJob) -> LoadedJob:
+    """The job under the rules that follow from a set's values, such as how much Maker has on auction at most, wherever the job
+    took those that follow from the values in force."""
+    assert loaded.preset is not None
+    was, now = loaded.preset.native.simulated(), state.simulated()
+    if was == now:
+        return loaded
+
+    def moved(job: Job) -> Job:
+        own = job.venue.model_dump()
+        taken = [key for key in was | now if VenueSection.model_validate(own | {key: was.get(key)}) == job.venue]
+        rules = own | {key: now.get(key) for key in taken}
+        return job.model_copy(update={"venue": VenueSection.model_validate(rules)})
+
+    variants = {name: moved(job) for name, job in loaded.variants.items()}
+    return loaded.model_copy(update={"job": moved(loaded.job), "variants": variants})
 
 
 # --- what is written ------------------------------------------------------------------------------------------------------
@@ -186,6 +204,7 @@ def _content(
         "minimum_delay_days": delay,
         "notes": venue.change.notes,
         "not_simulated": venue.not_simulated,
+        "warnings": toxic_note(job, steps[-1].policy),
         "assumed": [text for text in (venue.caution, *preset.market.assumed) if text],
         "steps": [
             _step_json(step, previous, number, delay)

@@ -8,6 +8,7 @@ m <= p every liquidation is toxic from the first moment.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from calibrate.job import Job
@@ -19,9 +20,9 @@ from calibrate.units import BPS
 _WORTH_SAYING = 0.01
 
 
-def toxic_note(job: Job) -> list[str]:
-    """What is to be said of a policy whose liquidations can be toxic from the first moment."""
-    values = {key: choice.value for key, choice in job.policy.choices().items()}
+def toxic_note(job: Job, policy: Mapping[str, float] | None = None) -> list[str]:
+    """What is to be said of a policy, the job's own if none is given, whose liquidations can be toxic from the first moment."""
+    values = policy or {key: choice.value for key, choice in job.policy.choices().items()}
     penalty = values["penalty_bps"] * BPS
     least = max(values["base_margin_bps"], values["margin_floor_bps"]) * BPS + job.venue.penalty_allowance * penalty
     least = min(max(least, job.venue.lowest_margin_bps * BPS), job.venue.highest_margin_bps * BPS)

@@ -140,7 +140,7 @@ def of_the_law(weighted: bool) -> dict[tuple[str, str], Elasticity]:
     return moves(assembled, [changed(name) for name in OF_THE_LAW], sample, sampling, seed)
 
 
-@pytest.mark.parametrize(("name", "resolution"), list(zip(OF_THE_LAW, (0.2, 2.0, 1.5, 0.5, 0.5), strict=True)))
+@pytest.mark.parametrize(("name", "resolution"), list(zip(OF_THE_LAW, (0.2, 2.0, 1.6, 0.5, 0.5), strict=True)))
 def test_weighted_paths_know_the_law_that_is_changed(name: str, resolution: float) -> None:
     """Their elasticities are those of plain paths."""
     one, other = (of_the_law(weighted)["bad_debt", name] for weighted in (True, False))

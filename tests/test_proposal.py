@@ -21,7 +21,7 @@ from calibrate.export.native import Basis
 from calibrate.job import LoadedJob, load_job
 from calibrate.presets import load_preset
 from calibrate.progress import Silent
-from calibrate.proposal import Export, changes, export
+from calibrate.proposal import Export, changes, export, under_its_rules
 from calibrate.run_folder import toml_text, write_json, write_text
 from calibrate.venue_rules import incumbent_of
 from calibrate.wording import TIMES
@@ -117,6 +117,7 @@ def test_the_memo_tells_what_why_and_on_what_grounds(hyperliquid: tuple[Path, Ex
         "hyperliquid.gitbook.io",
     ):
         assert says in text
+    assert "toxic" not in text
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
         "## What changes", "## Why", "## Evidence", "## What was assumed", "## How to change it, and check this",
@@ -144,6 +145,21 @@ def test_a_policy_between_two_sets_is_rounded_to_the_careful_one_and_certified_a
 def _written(path: Path, policy: dict[str, float]) -> Path:
     write_json(path, {"policy": {key: {"value": value} for key, value in policy.items()}})
     return path
+
+
+def test_the_memo_warns_of_liquidations_that_are_toxic_from_the_first(tmp_path: Path) -> None:
+    presets = (
+        "venue.preset=dydx-v4:large-cap",
+        "policy.base_margin_bps={free = true}",
+        "policy.penalty_bps={free = true}",
+    )
+    run, _ = run_folder(
+        tmp_path, *presets, "constraints.insolvency_probability=0.9", base_margin_bps=240.0, penalty_bps=300.0
+    )
+    found = exported(run)
+    assert found.folder is not None
+    said = "**Liquidations can be toxic from the first: a maintenance margin of 240 bps"
+    assert said in (found.folder / "memo.md").read_text()
 
 
 def test_a_long_way_is_cut_into_the_venues_steps_and_each_is_certified_by_itself(stepwise: tuple[Path, Export]) -> None:
@@ -181,6 +197,26 @@ def test_governance_may_do_it_at_once(tmp_path: Path) -> None:
     found = exported(run, "aave-v3", at_once=True)
     assert len(found.content["steps"]) == 1
     assert found.certified
+
+
+VAULT = ("venue.preset=maker:ETH-A",)
+
+
+def test_a_set_is_certified_under_the_rules_that_follow_from_it(tmp_path: Path) -> None:
+    """Maker's hole counts debt: how much collateral that is depends on mat and chop. A rule of the job's own stays."""
+    loaded = load_job(small_job.write(tmp_path, JOB), VAULT)
+    assert loaded.preset is not None
+    in_force = loaded.preset.native
+    other = in_force.moved_to(in_force.policy() | {"base_margin_bps": 4_000.0})
+    auction, there = loaded.job.venue.auction, under_its_rules(other, loaded).job.venue.auction
+    assert auction is not None
+    assert there is not None
+    assert there == auction.model_copy(update={"most_usd": other.simulated()["auction"]["most_usd"]})
+    assert there.most_usd != auction.most_usd
+    assert under_its_rules(in_force, loaded) is loaded
+    short = "venue.auction={start_bps=2000, fall_bps=100, fall_s=90, reset_after_s=3600, most_usd=1e6}"
+    own = load_job(small_job.write(tmp_path, JOB), (*VAULT, short))
+    assert under_its_rules(other, own).job.venue == own.job.venue
 
 
 def test_a_set_that_does_not_keep_the_limits_is_not_written(tmp_path: Path) -> None:
