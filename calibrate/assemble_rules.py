@@ -13,6 +13,7 @@ from calibrate.job import Job, VenueSection
 from calibrate.job_rules import (
     AuctionSection,
     BackstopSection,
+    BonusSection,
     CloseCapSection,
     IncentiveSection,
     MarginCallSection,
@@ -104,14 +105,25 @@ def incentive_of(section: IncentiveSection | None, position_usd: float, dtype: n
     return Incentive(
         reward,
         None if exponent is None else Congestion(number(exponent)),
-        None
-        if bonus is None
-        else HealthBonus(number(bonus.highest_bps * BPS), number(bonus.from_health), number(bonus.to_health)),
+        None if bonus is None else _bonus_of(bonus, dtype),
         Takeover()
         if section.fill == "oracle"
         else None
         if section.limit_bps is None
         else LimitOrder(number(section.limit_bps * BPS)),
+    )
+
+
+def _bonus_of(section: BonusSection, dtype: np.dtype) -> HealthBonus:
+    given = lambda value: None if value is None else jnp.asarray(value, dtype)  # noqa: E731
+    highest = None if section.highest_bps is None else section.highest_bps * BPS
+    return HealthBonus(
+        jnp.asarray(section.from_health, dtype),
+        given(section.to_health),
+        given(section.rise_per_health),
+        given(highest),
+        given(section.lowest_part),
+        section.health == "lending",
     )
 
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from calibrate.bonus import BonusLevels
 from calibrate.book import Book
 from calibrate.compiled import computed_once
-from calibrate.extremes import clipped, larger, smaller
+from calibrate.extremes import smaller
 from calibrate.policy import Policy
 from calibrate.slices import Slice
 from calibrate.units import CohortPath, PerPath
 from calibrate.venue import Venue
-from calibrate.venue.incentive import HealthBonus
 
 
 class Closes(NamedTuple):
@@ -67,44 +67,6 @@ def sold_at(book: Book, venue: Venue, mid: PerPath, scale: PerPath | CohortPath)
     return execution_at(book, mid * (1 - book.side[:, None] * venue.half_spread), scale)
 
 
-class BonusLevels(NamedTuple):
-    """A penalty that grows as health falls, in levels of collateral: from `fee` at `top` and above to `fee + rise` at `bottom`
-    and below."""
-
-    top: CohortPath
-    bottom: CohortPath
-    cover: CohortPath
-    rise: CohortPath
-
-    def penalties(self, accounts: Slice, fee: CohortPath, deficit: CohortPath) -> CohortPath:
-        """What the accounts pay, each no more than its equity. As a function of collateral that is piecewise linear: 0 up to
-        `cover`, the equity up to `meets`, then the penalty; so it is a sum of `(level - c)^+`."""
-        slope = self.rise / (self.top - self.bottom)
-        crossing = (self.cover + fee + slope * self.top) / (1 + slope)
-        meets = clipped(crossing, self.cover + fee, self.cover + fee + self.rise)
-        falls, ends = larger(meets, self.bottom), larger(meets, self.top)
-        fall = accounts.lacking(ends) - accounts.lacking(falls)
-        return fee * accounts.share + deficit - accounts.lacking(meets) + slope * fall
-
-    def asked(self, accounts: Slice, fee: CohortPath) -> CohortPath:
-        """What the accounts would pay if they all could."""
-        slope = self.rise / (self.top - self.bottom)
-        return fee * accounts.share + slope * (accounts.lacking(self.top) - accounts.lacking(self.bottom))
-
-
-def bonus_levels(
-    bonus: HealthBonus,
-    policy: Policy,
-    execution: Execution,
-    required: PerPath | CohortPath,
-    scale: PerPath | CohortPath,
-) -> BonusLevels:
-    price = execution.price / scale
-    at = lambda health: execution.cover + health * required * price  # noqa: E731
-    rise = larger(bonus.highest - policy.penalty, 0.0) * price
-    return BonusLevels(at(bonus.from_health), at(bonus.to_health), execution.cover, rise)
-
-
 def account_for(
     book: Book,
     policy: Policy,
@@ -127,7 +89,7 @@ def account_for(
             # min(fee, equity+) = fee - (cover + fee - c)+ + (cover - c)+, account by account.
             unpaid = accounts.lacking(cover + fee) - deficit
         else:
-            unpaid = fee * accounts.share - bonus.penalties(accounts, fee, deficit)
+            unpaid = fee * accounts.share - bonus.penalties(accounts, cover, price / scale, deficit)
         lost = None if by_side is None else by_side.of(book, accounts, cover, scale)
         return Unable(summed(scale * deficit), summed(insolvent), summed(scale * unpaid), lost)
 

@@ -15,27 +15,25 @@ import jax
 import jax.numpy as jnp
 
 from calibrate.auctions import auction_off
-from calibrate.book import Below, Book, Closed, level_holding, riskiest, share_below, sum_of_rows, worst
+from calibrate.book import Below, Book, Closed, level_holding, riskiest, share_below, worst
+from calibrate.capacity import Room, affordable_part, bonus_now, room_now, worth_closing
 from calibrate.closes import (
-    BonusLevels,
     Closes,
     Execution,
     SideLosses,
     account_for,
-    bonus_levels,
     execution_at,
     losses_by_side,
     part_closed,
     sold_at,
 )
 from calibrate.compiled import computed_once
-from calibrate.extremes import larger, smaller
+from calibrate.extremes import clipped, larger, smaller
 from calibrate.front_state import Called, ClosingNow, FrontState, MarketNow, accounts_between
 from calibrate.liquidity import Flow, Liquidity
 from calibrate.oracle import OracleView
 from calibrate.policy import Policy
-from calibrate.rationing import part_of
-from calibrate.slices import slice_of, up_to
+from calibrate.slices import up_to
 from calibrate.touched import (
     LEAST_WIDTH,
     Touched,
@@ -51,7 +49,6 @@ from calibrate.units import CohortPath, Index, PerPath, Scalar
 from calibrate.venue import Venue
 from calibrate.venue.backstop import Losers, Payments
 from calibrate.venue.close import Terms
-from calibrate.venue.incentive import Costs, room_for
 
 
 def step_fronts(
@@ -138,7 +135,7 @@ def _close_in_full(
     sold = book.over_cohorts(book.side[:, None] * accounts.share) * now.market.mid
     execution = computed_once(lambda: _execution(now, sold), scale)
     by_side = losses_by_side(book, now.venue, now.market.oracle, scale)
-    closes = account_for(book, now.policy, execution, accounts, scale, bonus=_bonus(now, execution), by_side=by_side)
+    closes = account_for(book, now.policy, execution, accounts, scale, bonus=bonus_now(now), by_side=by_side)
     distance = smaller(target, execution.cover) - state.closed_level
     return moved, closes._replace(sold=sold, distance=worst(distance)), None
 
@@ -161,8 +158,8 @@ def _close_in_part(
     fresh = parted_book(book, rule, terms, moved)
     part = jnp.ones_like(reach)
     if not venue.unlimited_keepers:
-        room = _room(now, (policy.penalty, policy.penalty))
-        part = computed_once(lambda: _affordable_part(fresh.closed + again.closed, room, now), reach)
+        room = room_now(now, (policy.penalty, policy.penalty))
+        part = computed_once(lambda: affordable_part(fresh.closed + again.closed, room, now), reach)
         share = state.closed.share + part * (moved.below_high.share - state.closed.share)
         level = jnp.where(part < 1, level_holding(book.density, share), reach)
         moved = moved._replace(high=level, below_high=riskiest(book.density, share, level))
@@ -223,80 +220,46 @@ def trigger_level(book: Book, view: OracleView, margin: PerPath | CohortPath) ->
 
 def _within_capacity(state: FrontState, reach: CohortPath, now: ClosingNow) -> tuple[CohortPath, Below]:
     """How far the execution front gets towards `reach`, and the accounts then below it."""
-    density, wanted = now.book.density, share_below(now.book.density, reach)
+    density = now.book.density
     if now.venue.unlimited_keepers:
-        return reach, riskiest(density, wanted, reach)
-    room = _room(now, _average_penalty(state, wanted, reach, now))
-    share = computed_once(lambda: _affordable(state, wanted, reach, room, now), now.market.mid)
+        return reach, riskiest(density, share_below(density, reach), reach)
+    upto = lambda level: clipped(level, state.closed_level, reach)  # noqa: E731
+    asked = lambda level: _asked(state, upto(level), now)  # noqa: E731
+    worth = worth_closing(bonus_now(now), state.closed_level, reach, asked, now)
+    reach = upto(worth.level)
+    wanted = share_below(density, reach)
+    share = computed_once(lambda: _affordable(state, wanted, reach, worth.room, now), now.market.mid)
     level = jnp.where(share < wanted, level_holding(density, share), reach)
     return level, riskiest(density, share, level)
 
 
-Room = tuple[Scalar | PerPath, Scalar | PerPath]
+def _asked(state: FrontState, reach: CohortPath, now: ClosingNow) -> CohortPath:
+    """The share of each cohort that there is to close up to a level."""
+    asked, calls = share_below(now.book.density, reach) - state.closed.share, now.venue.calls
+    return asked if calls is None else asked - calls.top_up * _called_upon(state, reach, now)
 
 
-def _room(now: ClosingNow, penalty: Room) -> Room:
-    """By how much closes of longs, and of shorts, may move the price, given the penalties that they yield."""
-    venue, market = now.venue, now.market
-    ahead = jnp.log(market.mid) - market.oracle
-    costs = Costs(venue.gas, venue.half_spread)
-    return room_for(venue.incentive, now.policy, penalty, costs, market.log_volatility, ahead)
-
-
-def _bonus(now: ClosingNow, execution: Execution) -> BonusLevels | None:
-    incentive = now.venue.incentive
-    if incentive is None or incentive.bonus is None:
-        return None
-    return bonus_levels(incentive.bonus, now.policy, execution, now.required, now.scale)
-
-
-def _average_penalty(state: FrontState, wanted: CohortPath, reach: CohortPath, now: ClosingNow) -> Room:
-    """The penalty, per unit of notional, of the longs and of the shorts that keepers want to close."""
-    book, policy, scale = now.book, now.policy, now.scale
-    before = _before(now)
-    bonus = _bonus(now, before)
-    if bonus is None:
-        return policy.penalty, policy.penalty
-    accounts = slice_of(book, Closed(state.closed_level, state.closed, reach, riskiest(book.density, wanted, reach)))
-    fee = policy.penalty * before.price / scale
-    # The base penalty counts for a sliver more, which says what it is where there is no one to close.
-    extra = book.of_sides(scale / before.price * (bonus.asked(accounts, fee) - fee * accounts.share))
-    shares = book.of_sides(accounts.share)
-    longs, shorts = (policy.penalty + more / (share + 1e-9) for more, share in zip(extra, shares, strict=True))
-    return longs, shorts
+def _called_upon(state: FrontState, reach: CohortPath, now: ClosingNow) -> CohortPath:
+    """The share of each cohort, among those to be closed up to a level, of which some have topped up."""
+    assert state.called is not None
+    density = now.book.density
+    to_reach = Closed(state.closed_level, state.closed, reach, riskiest(density, share_below(density, reach), reach))
+    return up_to(now.book, to_reach, state.called.answered).below_high.share - state.closed.share
 
 
 def _affordable(state: FrontState, wanted: CohortPath, reach: CohortPath, room: Room, now: ClosingNow) -> CohortPath:
     """The share of each cohort that keepers close in all, of the share that is `wanted`: as much as costs them their profit."""
-    closed, book, calls = state.closed.share, now.book, now.venue.calls
-    if calls is None or state.called is None:
-        part = _affordable_part(wanted - closed, room, now)
+    closed, calls = state.closed.share, now.venue.calls
+    if calls is None:
+        part = affordable_part(wanted - closed, room, now)
         return jnp.where(part < 1, closed + part * (wanted - closed), wanted)
     # Of the riskiest accounts some have topped up, so that a share of what is left reaches further up there.
-    to_reach = Closed(state.closed_level, state.closed, reach, riskiest(book.density, wanted, reach))
-    lower, stay = up_to(book, to_reach, state.called.answered).below_high.share - closed, 1 - calls.top_up
+    lower, stay = _called_upon(state, reach, now), 1 - calls.top_up
     asked = stay * lower + (wanted - closed - lower)
-    part = _affordable_part(asked, room, now)
+    part = affordable_part(asked, room, now)
     among_lower = part * asked / larger(stay, 1e-6)
     reached = jnp.where(among_lower < lower, among_lower, lower + part * asked - stay * lower)
     return jnp.where(part < 1, closed + reached, wanted)
-
-
-def _affordable_part(asked: CohortPath, room: Room, now: ClosingNow) -> CohortPath:
-    """The part that keepers close of what there is to close in each cohort: the same for all of a side."""
-    side, market = now.book.side[:, None], now.market
-    volume = now.book.weights * asked * market.mid
-    longs, shorts = (
-        part_of(
-            larger(now.liquidity.flow_that_costs(larger(room[k], 0.0), market.depth) - sign * market.fading, 0.0),
-            sum_of_rows(jnp.where(side == sign, volume, 0.0)),
-        )
-        for k, sign in enumerate((1.0, -1.0))
-    )
-    part = jnp.where(side > 0, longs, shorts)
-    if market.allowance is None:
-        return part
-    return part * part_of(market.allowance, sum_of_rows(part * volume))
 
 
 def open_deficit(

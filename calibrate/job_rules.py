@@ -107,18 +107,34 @@ class CloseCapSection(Section):
 
 
 class BonusSection(Section):
-    """The penalty rises from the policy's to `highest_bps` as equity over maintenance margin falls between two healths."""
+    """The penalty rises as health falls: from the policy's to `highest_bps`, or from the part `lowest_part` of the policy's up to
+    it. It does so between `from_health` and `to_health`, or from the former on by `rise_per_health` of notional for each unit of
+    health. Health is equity over maintenance margin, or that of `lending`: collateral times threshold over debt."""
 
-    highest_bps: Positive
-    from_health: Share = 1.0
-    to_health: Share = 0.0
+    highest_bps: Positive | None = None
+    lowest_part: Annotated[float, Field(ge=0, lt=1)] | None = None
+    health: Literal["margin", "lending"] = "margin"
+    from_health: Annotated[float, Field(gt=0, le=1)] = 1.0
+    to_health: Share | None = None
+    rise_per_health: Positive | None = None
 
     @model_validator(mode="after")
-    def _order(self) -> "BonusSection":
-        if self.to_health >= self.from_health:
+    def _fits(self) -> "BonusSection":
+        if (self.highest_bps is None) == (self.lowest_part is None):
+            raise ValueError(
+                "expected one of `highest_bps`, to which the policy's penalty rises, and `lowest_part`, from which part "
+                "of it the penalty rises; give just one"
+            )
+        if (self.to_health is None) == (self.rise_per_health is None):
+            raise ValueError(
+                "expected one of `to_health`, where the penalty is highest, and `rise_per_health`; give just one"
+            )
+        if self.to_health is not None and self.to_health >= self.from_health:
             raise ValueError(
                 f"`to_health` is {self.to_health:g} and `from_health` {self.from_health:g}; expected the first to be smaller"
             )
+        if self.health == "lending" and self.to_health == 0:
+            raise ValueError("`to_health` is 0, which no debt has in lending; expected more than 0")
         return self
 
 

@@ -26,6 +26,10 @@ def toxic_note(job: Job, policy: Mapping[str, float] | None = None) -> list[str]
     penalty = values["penalty_bps"] * BPS
     least = max(values["base_margin_bps"], values["margin_floor_bps"]) * BPS + job.venue.penalty_allowance * penalty
     least = min(max(least, job.venue.lowest_margin_bps * BPS), job.venue.highest_margin_bps * BPS)
+    bonus_rule = None if job.venue.incentive is None else job.venue.incentive.bonus
+    if bonus_rule is not None and bonus_rule.lowest_part is not None:
+        # At the trigger an account pays the least.
+        penalty *= bonus_rule.lowest_part
     if least > penalty:
         return []
     lent, bonus = 1 - least, penalty / (1 - least)

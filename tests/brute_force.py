@@ -121,8 +121,13 @@ class Rules:
     reward_cap: float = math.inf
     gas_exponent: float = 0.0
     bonus_highest: float = 0.0
+    bonus_lowest_part: float | None = (
+        None  # from which part of the penalty on it rises, in the place of `bonus_highest`
+    )
     bonus_from: float = 1.0
     bonus_to: float = 0.0
+    bonus_per_health: float | None = None  # by how much for each unit of health, in the place of `bonus_to`
+    bonus_lending: bool = False  # health is the most debt over the debt
     fill: str = "market"  # "market", "oracle" (a takeover) or "limit" (the venue's own order)
     limit: float = 0.0
     # 9. Auction: log-price asked over the oracle's at the start of an offer, by its age in steps; what may be on offer at a time
@@ -295,23 +300,20 @@ def follow_path(rules: Rules, accounts: Accounts, draws: Draws) -> dict[str, flo
             continue
         taken_at = math.exp(oracle.seen) if rules.fill == "oracle" else None
         before = closing_prices(rules, book, price, taken_at)
-        rates = penalty_rates(rules, book, before, required)
-        allowed = {}
-        for side in (1, -1):
-            wanted = np.where(eligible & (book.side == side), book.open_share, 0.0)
-            penalty = float(wanted @ rates / wanted.sum()) if wanted.any() else rules.penalty
-            ahead = side * (log_price - oracle.seen)
-            allowed[side] = liquidity.allowed(side, depth, worth_while(rules, penalty, log_volatility, ahead, now.gas))
-        parts = parts_to_close(rules, book, before, required, t)
+        rates = penalty_rates(rules, book, math.exp(oracle.seen), required)
+        allowed = np.zeros_like(rates)
+        for side, rate in {(side, rate) for side, rate in zip(book.side[eligible], rates[eligible], strict=True)}:
+            worth = worth_while(rules, rate, log_volatility, side * (log_price - oracle.seen), now.gas)
+            allowed[(book.side == side) & (rates == rate)] = liquidity.allowed(side, depth, worth)
+        parts = parts_to_close(rules, book, before, required, rates, t)
         allowance = min(allowance + rules.close_cap_refill_per_year * rules.step_years, rules.close_cap)
-        closed = book.choose(eligible, price, allowed, parts, allowance)
+        closed = book.choose(eligible, price, rates, allowed, parts, allowance)
         allowance -= float(closed.sum()) * price
         net_sold = float(np.sum(book.side * closed)) * price
         filled = price * math.exp(displacement - liquidity.displacement(depth, added=net_sold / 2))
         settled = closing_prices(rules, book, filled, taken_at)
-        rates = penalty_rates(rules, book, settled, required)
         taken_over = ledger.settle(book, closed, settled, rates, parts, undisturbed=math.exp(market.log_price))
-        freed = settled * (required + rules.close_buffer - rules.penalty)
+        freed = settled * (required + rules.close_buffer - rates)
         book.touched(closed, parts, freed, t, rules.cooldown_steps)
         liquidity.absorb(net_sold - taken_over * price)
         ledger.pass_time(t)
@@ -377,11 +379,21 @@ def closing_prices(rules: Rules, book: Book, price: float, taken_at: float | Non
     return price * (1.0 - book.side * rules.half_spread)
 
 
-def penalty_rates(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray) -> np.ndarray:
-    """7. The penalty of each account per unit of notional: it may grow as health falls."""
-    ratio = (book.collateral + book.side * (closing_price - 1.0)) / closing_price / required
-    depth = np.clip((rules.bonus_from - ratio) / (rules.bonus_from - rules.bonus_to), 0.0, 1.0)
-    return rules.penalty + max(rules.bonus_highest - rules.penalty, 0.0) * depth
+def penalty_rates(rules: Rules, book: Book, seen: float, required: np.ndarray) -> np.ndarray:
+    """7. The penalty of each account per unit of notional: it may grow as health falls, at the oracle price."""
+    lowest, highest = rules.penalty, max(rules.bonus_highest, rules.penalty)
+    if rules.bonus_lowest_part is not None:
+        lowest, highest = rules.bonus_lowest_part * rules.penalty, rules.penalty
+    starts, ends = rules.bonus_from, rules.bonus_to
+    if rules.bonus_per_health is not None:
+        ends = starts - (highest - lowest) / rules.bonus_per_health
+    equity = (book.collateral + book.side * (seen - 1.0)) / seen
+    if rules.bonus_lending:
+        # A debt of T / h against collateral worth 1, whose threshold is T.
+        starts, ends = ((1.0 - (1.0 - required) / health) for health in (starts, ends))
+    else:
+        starts, ends = starts * required, ends * required
+    return lowest + (highest - lowest) * np.clip((starts - equity) / (starts - ends), 0.0, 1.0)
 
 
 def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: float, gas: float) -> float:
@@ -393,19 +405,23 @@ def worth_while(rules: Rules, penalty: float, log_volatility: float, ahead: floa
     return profit - rules.half_spread + ahead if rules.fill == "oracle" else profit
 
 
-def parts_to_close(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray, t: int) -> np.ndarray:
+def parts_to_close(
+    rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray, rates: np.ndarray, t: int
+) -> np.ndarray:
     """6. Which part of what is left of each account keepers close, at the price before their closes."""
-    parts = parts_by_health(rules, book, closing_price, required, t)
+    parts = parts_by_health(rules, book, closing_price, required, rates, t)
     left = book.size * book.open_share / book.weight * (1.0 - parts) * closing_price
     return np.where(left < rules.dust, 1.0, parts)
 
 
-def parts_by_health(rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray, t: int) -> np.ndarray:
+def parts_by_health(
+    rules: Rules, book: Book, closing_price: np.ndarray, required: np.ndarray, rates: np.ndarray, t: int
+) -> np.ndarray:
     """6. The same, however little is left."""
     if rules.close == "full":
         return np.ones_like(book.side)
     health = (book.collateral + book.side * (closing_price - 1.0)) / closing_price
-    in_full = health < np.maximum(rules.penalty, rules.full_below * required)
+    in_full = health < np.maximum(rates, rules.full_below * required)
     if rules.close == "fraction":
         return np.where(in_full, 1.0, rules.close_fraction)
     if rules.close == "buffer":
@@ -413,9 +429,9 @@ def parts_by_health(rules: Rules, book: Book, closing_price: np.ndarray, require
         part = np.minimum(rules.close_initial + (t - np.minimum(book.first_touched, t)) / rules.close_ramp_steps, 1.0)
         freed = book.freed / np.maximum(book.open_share, 1e-300) / closing_price
         asked = part * (aim - health + freed) - freed
-        return np.where(in_full, 1.0, np.clip(asked / (aim - rules.penalty), 0.0, 1.0))
+        return np.where(in_full, 1.0, np.clip(asked / (aim - rates), 0.0, 1.0))
     aim = rules.close_target * required
-    return np.where(in_full, 1.0, np.clip((aim - health) / np.where(in_full, 1.0, aim - rules.penalty), 0.0, 1.0))
+    return np.where(in_full, 1.0, np.clip((aim - health) / np.where(in_full, 1.0, aim - rates), 0.0, 1.0))
 
 
 class Market:
@@ -705,29 +721,41 @@ class Book:
         self,
         eligible: np.ndarray,
         price: float,
-        allowed: dict[int, float],
+        rates: np.ndarray,
+        allowed: np.ndarray,
         parts: np.ndarray,
         allowance: float,
     ) -> np.ndarray:
-        """Close what each side, and all together, may at most; return the initial notional closed, account by account."""
+        """Close accounts of each side as long as what has been sold is `allowed` for the next, whoever pays the highest of `rates`
+        first, and all together up to an allowance; return the initial notional closed, account by account."""
         candidates = np.where(eligible, self.open_share * parts, 0.0)
-        volume = {side: float(candidates[self.side == side].sum()) * price for side in allowed}
-        within = {side: min(limit, volume[side]) for side, limit in allowed.items()}
-        together = sum(within.values())
-        cut = allowance / together if together > allowance else 1.0
         closed = np.zeros_like(candidates)
-        for side, taken in within.items():
-            of_side = self.side == side
-            if taken * cut >= volume[side]:
-                closed[of_side] = candidates[of_side]
-                continue
-            for number in np.unique(self.cohort[of_side]):
-                members = of_side & (self.cohort == number)
-                closed[members] = first_in_line(candidates[members], taken * cut / volume[side])
+        for side in (1, -1):
+            sold = 0.0
+            for rate in sorted(set(rates[(candidates > 0.0) & (self.side == side)]), reverse=True):
+                alike = np.where((self.side == side) & (rates == rate), candidates, 0.0)
+                volume, limit = float(alike.sum()) * price, float(allowed[alike > 0.0][0])
+                if sold >= limit:
+                    break
+                # Of those who pay the same the same fraction of every cohort.
+                part = min((limit - sold) / volume, 1.0)
+                closed += self.of_each_cohort(alike, part)
+                sold += part * volume
+        together = float(closed.sum()) * price
+        if together > allowance:
+            closed = self.of_each_cohort(closed, allowance / together)
         self.open_share -= closed
         self.closed += closed
         self.closed_of_all += closed / np.maximum(self.left, 1e-300)
         return closed
+
+    def of_each_cohort(self, notional: np.ndarray, fraction: float) -> np.ndarray:
+        """The first in line of each, up to a fraction of what it has."""
+        taken = np.zeros_like(notional)
+        for number in np.unique(self.cohort[notional > 0.0]):
+            members = self.cohort == number
+            taken[members] = notional[members] if fraction >= 1.0 else first_in_line(notional[members], fraction)
+        return taken
 
     def offer(self, t: int, rules: Rules, eligible: np.ndarray, price: float, oracle: float) -> None:
         """9. Offer accounts as far as there is room, the riskiest of each cohort first; offers that have lasted start anew."""

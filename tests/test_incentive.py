@@ -15,11 +15,18 @@ INCENTIVES = {
     "reward with a cap": {"reward_cap": 0.003},
     "gas under congestion": {"gas": 0.002, "gas_exponent": 1.5},
     "penalty by health": {"bonus_highest": 0.04, "bonus_from": 1.0, "bonus_to": 0.2},
+    "penalty from nothing, dear gas": {"penalty": 0.03, "bonus_lowest_part": 0.0, "bonus_to": 0.2, "gas": 0.004},
+    "penalty by the health of a debt": {
+        "penalty": 0.03, "bonus_lowest_part": 0.2, "bonus_per_health": 1.0, "bonus_lending": True, "gas": 0.002,
+    },
+    "penalty by health from below the trigger": {
+        "penalty": 0.03, "bonus_lowest_part": 0.3, "bonus_from": 0.7, "bonus_to": 0.4, "gas": 0.002,
+    },
     "penalty by health, unlimited keepers": {"bonus_highest": 0.03, "bonus_to": 0.5, "unlimited_keepers": True},
     "takeover at the oracle price": {"fill": "oracle"},
     "cap on what is closed": {"close_cap": 0.02, "close_cap_refill_per_year": 0.02 * 24 * 365},
     "order up to a limit": {"fill": "limit", "limit": 0.006},
-}
+}  # fmt: skip
 SAME = (
     "bad_debt", "open_deficit", "insolvent_share", "liquidated", "liquidated_share", "penalty", "fund_income", "slippage",
     "fund_draw", "socialised_loss", "returned", "collateral_closed", "pnl_closed",
@@ -31,7 +38,7 @@ def without() -> dict[str, np.ndarray]:
     return simulate(BASE.scenario(), BASE.parameters(), seed=3, paths=400, chunk=400).values
 
 
-FAST = ("reward with a floor", "penalty by health", "takeover at the oracle price")
+FAST = ("reward with a floor", "penalty from nothing, dear gas", "takeover at the oracle price")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from calibrate.units import SECONDS_PER_YEAR
 from calibrate.venue.incentive import LimitOrder
 
 FRACTION = ["venue.close.rule=fraction", "venue.close.fraction=0.5"]
+BONUS = ["venue.incentive.bonus.lowest_part=0", "venue.incentive.bonus.to_health=0.5"]
 AUCTION = [f"venue.auction.{key}" for key in ("start_bps=1000", "fall_bps=100", "fall_s=90", "reset_after_s=7200")]
 TIERS = "venue.tiers=[{from_usd=0,factor=1.0},{from_usd=1e6,factor=2.0}]"
 # Overrides that spoil the job, the place that is to be named, and what is to be said there.
@@ -53,7 +54,22 @@ MISTAKES = {
     "no such rule": (["venue.close.rule=half"], "venue.close.rule", ["'fraction', 'to-target' or 'to-buffer'", "found 'half'"]),
     "everything at once": ([*FRACTION, "venue.close.fraction=1.0"], "venue.close.fraction", ["less than 1", "found 1.0"]),
     "parts without re-check": ([*FRACTION, "venue.recheck=false"], "venue", ["needs `recheck = true`"]),
-    "parts and bonus": ([*FRACTION, "venue.incentive.bonus.highest_bps=300"], "venue", ["cannot be combined with"]),
+    "parts and bonus": ([*FRACTION, *BONUS], "venue", ["a `close` in parts cannot be combined with `incentive.bonus`"]),
+    "bonus to nowhere": (["venue.incentive.bonus.to_health=0.5"], "venue.incentive.bonus", ["one of `highest_bps`"]),
+    "bonus from both ends": (
+        [*BONUS, "venue.incentive.bonus.highest_bps=300"], "venue.incentive.bonus", ["one of `highest_bps`", "just one"],
+    ),
+    "bonus that rises twice": (
+        [*BONUS, "venue.incentive.bonus.rise_per_health=1"], "venue.incentive.bonus", ["one of `to_health`", "just one"],
+    ),
+    "bonus backwards": (
+        [*BONUS, "venue.incentive.bonus.from_health=0.4"], "venue.incentive.bonus", ["is 0.5 and `from_health` 0.4"],
+    ),
+    "bonus from all of it": (["venue.incentive.bonus.lowest_part=1"], "venue.incentive.bonus.lowest_part", ["less than 1"]),
+    "debt without end": (
+        ["venue.incentive.bonus={lowest_part = 0, to_health = 0, health = 'lending'}"],
+        "venue.incentive.bonus", ["which no debt has"],
+    ),
     "parts and calls": (
         [*FRACTION, "venue.margin_calls.warning_health=2.0", "venue.margin_calls.top_up_share=0.5"],
         "venue", ["cannot be combined with `margin_calls`"],

@@ -21,6 +21,7 @@ from calibrate.job import load_job
 from calibrate.oracle import ExactOracle
 from calibrate.presets import load_preset, rules_of, shipped_presets
 from calibrate.simulate import simulate
+from calibrate.toxic import toxic_note
 
 # A rule of the job's [venue] and where the engine has it.
 PARTS = {"close": "close", "close_cap": "cap", "incentive": "incentive", "trigger": "trigger", "auction": "auction",
@@ -36,7 +37,7 @@ RULES = {
     "crvusd": set(),
     "derive": {"close", "incentive", "guards", "backstop"},
     "dydx-v4": {"incentive", "backstop"},
-    "euler-v2": set(),
+    "euler-v2": {"incentive"},
     "gmx-v2": {"trigger", "guards", "open_interest_add_on"},
     "hyperliquid": {"trigger", "backstop"},
     "liquity-v2": set(),
@@ -109,6 +110,26 @@ def test_aave_v4_closes_up_to_its_target() -> None:
     assert 0.8 / (1 - equity_left) == pytest.approx(1.05)
     # A target of 1 is met by closing nothing; all is closed then, as without the rule.
     assert native.but(target_health_bps=10_000).simulated() == {}
+
+
+def test_eulers_discount_goes_by_the_health_of_lending(tmp_path: Path) -> None:
+    """What it comes to at a health is in test_bonus.py. An account that pays nothing when its liquidation begins has enough left,
+    however large the largest discount is."""
+    euler = job(tmp_path, "euler-v2", "venue.native.liquidation_ltv_bps=9000")
+    bonus = assemble(euler).scenario.venue.incentive.bonus
+    assert bonus.lending
+    assert (bonus.to_health, bonus.highest) == (None, None)
+    assert [float(number) for number in (bonus.from_health, bonus.rise_per_health, bonus.lowest_part)] == [
+        1.0,
+        1.0,
+        0.0,
+    ]
+    assert toxic_note(euler.job) == []
+    assert (
+        len(toxic_note(job(tmp_path, "euler-v2", "venue.native.liquidation_ltv_bps=9000", "venue.incentive=false").job))
+        == 1
+    )
+    assert euler.preset.native.but(max_liquidation_discount_bps=0).simulated() == {}
 
 
 def test_dydx_limits_closes_by_the_widest_fillable_price_and_opening_by_open_interest() -> None:

@@ -269,11 +269,23 @@ class Case:
         found = Incentive(
             KeeperReward(f(r.reward_floor), f(min(r.reward_cap, 1.0))) if rewarded else None,
             Congestion(f(r.gas_exponent)) if r.gas_exponent else None,
-            HealthBonus(f(r.bonus_highest), f(r.bonus_from), f(r.bonus_to)) if r.bonus_highest else None,
+            self._bonus(f),
             {"market": None, "oracle": Takeover(), "limit": LimitOrder(f(r.limit))}[r.fill],
         )
         parts = (found.reward, found.congestion, found.bonus, found.fill)
         return None if all(part is None for part in parts) else found
+
+    def _bonus(self, f) -> HealthBonus | None:
+        r = self.rules
+        if not r.bonus_highest and r.bonus_lowest_part is None:
+            return None
+        given = lambda value: None if value is None else f(value)  # noqa: E731
+        highest, ends = r.bonus_highest or None, r.bonus_to if r.bonus_per_health is None else None
+        return HealthBonus(
+            f(r.bonus_from),
+            *(given(value) for value in (ends, r.bonus_per_health, highest, r.bonus_lowest_part)),
+            r.bonus_lending,
+        )
 
     def _market(self, f) -> Market:
         r = self.rules

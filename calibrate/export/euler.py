@@ -63,6 +63,12 @@ class VaultCollateral(Native):
             calls.append({"call": "setMaxLiquidationDiscount(uint16)", "args": argument})
         return {"vault_calls.json": calls}
 
+    def simulated(self) -> dict[str, Any]:
+        """The discount is 1 less health, whatever its maximum is (`Liquidation.sol`)."""
+        if self.max_liquidation_discount_bps == 0:
+            return {}
+        return {"incentive": {"bonus": {"lowest_part": 0.0, "health": "lending", "rise_per_health": 1.0}}}
+
     def worked(self) -> list[tuple[str, str]]:
         health = 1 - self.max_liquidation_discount_bps * BPS
         return [

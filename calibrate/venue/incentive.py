@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from calibrate.extremes import clipped, larger
 from calibrate.policy import Policy
-from calibrate.units import PerPath, Scalar
+from calibrate.units import CohortPath, PerPath, Scalar
 
 
 class KeeperReward(eqx.Module):
@@ -43,12 +43,38 @@ class Congestion(eqx.Module):
 
 
 class HealthBonus(eqx.Module):
-    """The penalty rises from the policy's to `highest` as the margin ratio (equity over notional) falls from `from_health` to
-    `to_health` times the maintenance margin; in between it is linear."""
+    """The penalty rises as health falls: from the policy's to `highest`, or from the part `lowest_part` of the policy's up to it,
+    whichever is given. It begins to at `from_health` and has done so at `to_health`, or rises by `rise_per_health` for each unit
+    of health. Health is equity over the maintenance margin; or, as in lending, the most debt over the debt, `(1 - m) / (1 - e)` at
+    a maintenance margin `m` and an equity `e` of notional. In between the penalty is linear in equity."""
 
-    highest: Scalar
     from_health: Scalar
-    to_health: Scalar
+    to_health: Scalar | None = None
+    rise_per_health: Scalar | None = None
+    highest: Scalar | None = None
+    lowest_part: Scalar | None = None
+    lending: bool = eqx.field(static=True, default=False)
+
+    def rates(self, penalty: Scalar) -> tuple[Scalar, Scalar]:
+        """The lowest penalty and the highest, where the policy has `penalty`."""
+        if self.lowest_part is not None:
+            return self.lowest_part * penalty, penalty
+        assert self.highest is not None
+        return penalty, larger(self.highest, penalty)
+
+    def equities(self, penalty: Scalar, required: PerPath | CohortPath) -> tuple[PerPath | CohortPath, ...]:
+        """Equity over notional at which the penalty begins to rise, and at which it has, given the maintenance margin."""
+        return tuple(self._equity(health, required) for health in (self.from_health, self._ends(penalty)))
+
+    def _ends(self, penalty: Scalar) -> Scalar:
+        if self.to_health is not None:
+            return self.to_health
+        assert self.rise_per_health is not None
+        lowest, highest = self.rates(penalty)
+        return self.from_health - (highest - lowest) / self.rise_per_health
+
+    def _equity(self, health: Scalar, required: PerPath | CohortPath) -> PerPath | CohortPath:
+        return 1 - (1 - required) / health if self.lending else health * required
 
 
 class Takeover(eqx.Module):
