@@ -18,6 +18,7 @@ from calibrate.export.steps import NoLegalWay, in_steps
 from calibrate.job import Job, LoadedJob, VenueSection
 from calibrate.job_market import MarketSection
 from calibrate.memo import memo
+from calibrate.optimise import Problem as Calibration
 from calibrate.pipeline import problem_of, read_policy
 from calibrate.presets import Preset
 from calibrate.progress import Listener
@@ -28,6 +29,9 @@ from calibrate.shocks import derived_seed
 from calibrate.toxic import toxic_note
 from calibrate.venue_rules import incumbent_of, settled
 from calibrate.wording import horizon, lower, metric_name
+
+# A job's world, and the problem that its limits pose there.
+World = tuple[Assembled, Calibration]
 
 
 class Step(NamedTuple):
@@ -70,14 +74,15 @@ def export(
         # Said before an hour of paths, not after it.
         raise UserError([Problem(str(folder), "exists already; choose another --output")])
 
-    assembled = assemble(loaded)
+    world = assembled, _ = _world(loaded)
     # Checks the file; what is proposed is worked out from its exact figures.
     read_policy(run / "recommended.json", loaded, assembled)
     values = {key: float(entry["value"]) for key, entry in recommended["policy"].items()}
     before = incumbent_of(preset, loaded.job.policy)
     states = _way(before, values, preset, run, at_once=at_once)
     steps = [
-        _step(state, values, number, len(states), loaded, run, listener) for number, state in enumerate(states, start=1)
+        _step(state, values, number, len(states), loaded, world, run, listener)
+        for number, state in enumerate(states, start=1)
     ]
     content = _content(preset, before, steps, loaded, assembled)
     if not steps[-1].certified:
@@ -123,14 +128,14 @@ def _step(
     number: int,
     count: int,
     loaded: LoadedJob,
+    world: World,
     run: Path,
     listener: Listener,
 ) -> Step:
     """Certify a set under its own rules. Where it is the run's own policy under the run's rules, the run's certificate is made
     again; else it gets paths of its own."""
     there = under_its_rules(state, loaded)
-    assembled = assemble(there)
-    problem = problem_of(there, assembled)
+    assembled, problem = world if there is loaded else _world(there)
     policy = values | state.policy()
     parameters = assembled.incumbent._replace(policy=policy_of(policy, assembled.scenario.dtype))
     simulation = loaded.job.simulation
@@ -153,6 +158,11 @@ def _step(
         if certificate.granted or any(h.estimate.value > h.limit for h in certificate.holdings):
             break
     return Step(state, policy, certificate)
+
+
+def _world(loaded: LoadedJob) -> World:
+    assembled = assemble(loaded)
+    return assembled, problem_of(loaded, assembled)
 
 
 def under_its_rules(state: Native, loaded: LoadedJob) -> LoadedJob:
